@@ -27,6 +27,7 @@ from benchmarks import (
     misses,
     once,
     patched,
+    rules,
     runs_diff,
     serve,
     shapes,
@@ -145,6 +146,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if wanted("rules"):
+        yield from _split(rules.hits(options.rounds))
     if options.words and wanted("ledger"):
         yield from _split(ledger.hits(max(3, options.rounds // 10)))
         yield ledger.sizes(100_000)

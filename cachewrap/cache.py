@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
 from cachewrap.call.flight import leading
-from cachewrap.call.terms import Exchange, peek
-from cachewrap.entry import Entry
+from cachewrap.call.terms import Exchange
 from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
@@ -473,19 +472,13 @@ class Cache(KeyValue):
         from cachewrap.explain import Explanation, nearest
 
         key, source = exchange.key, exchange.source
-        raw = self._store.get(key)
-        late = self.policy.mode == "replay"
         with suppress(CorruptEntryError):
-            if raw is not None and peek(key, raw, self._guard, _unread, late=late):
-                return Explanation(source, key, True, (), self.url)
+            if (by := self._served_by(key)) is not None:
+                return Explanation(source, key, True, (), self.url, alias=by if by != key else "")
         asked = exchange.compared()
         near = nearest(self._store, self._guard, asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)
-
-
-def _unread(entry: Entry) -> None:
-    """Whether an entry is there can be told without its answer."""
 
 
 def _partition(cache_seed: Seed | None) -> str:

@@ -68,7 +68,9 @@ def choose_cache(
         if counted:
             cache.bypass("", "mode off")
             return None
-    return default.served(cache) if isinstance(default, Default) else cache
+    if type(default) is Default and default.same is not None:
+        return default.served(cache)
+    return cache
 
 
 class Default:

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Serves(Protocol):
-    """What serves the requests: the part of `Serving` that this needs."""
+    """The part of `Serving` that serves several requests at once."""
 
     _terms: Terms
     _watched: Store
@@ -200,7 +200,7 @@ class _Listed(Generic[R]):
                 reply = _again(reply, exchange)
             if at in self._watches:
                 cache.finish(reply, exchange, self._watches[at])
-            elif reply.outcome is Outcome.HIT:
+            elif reply.outcome is Outcome.HIT and not reply.alias:
                 cache.finish_hit(reply, exchange, cache.listen(exchange, spent), started)
             else:
                 cache.finish(reply, exchange, cache.watch(exchange, spent))
@@ -215,4 +215,4 @@ def _again(reply: Reply[R], exchange: Exchange[R]) -> Reply[R]:
     if entry is not None:
         with suppress(CodecError):  # it could be read a moment ago
             value = exchange.load(entry)
-    return Reply(outcome, value, entry)
+    return Reply(outcome, value, entry, alias=reply.alias)

@@ -58,6 +58,11 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
+def aliases_text(count: int) -> str:
+    """How many aliases, for people: ``1 alias``, ``12,345 aliases``."""
+    return f"{count_text(count)} {'alias' if count == 1 else 'aliases'}"
+
+
 def calls_text(count: int) -> str:
     """How many calls, for people: ``1 call``, ``12,345 calls``."""
     return f"{count_text(count)} {'call' if count == 1 else 'calls'}"
@@ -66,6 +71,11 @@ def calls_text(count: int) -> str:
 def answers_text(count: int) -> str:
     """How many answers, for people: ``1 answer``, ``12,345 answers``."""
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
+
+
+def by_rule_text(count: int) -> str:
+    """How many hits needed a rule, for people: ``1 hit by rule``, ``12,345 hits by rule``."""
+    return f"{count_text(count)} {'hit' if count == 1 else 'hits'} by rule"
 
 
 _CONTROL: Final = {

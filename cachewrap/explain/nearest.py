@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cachewrap.entry import same_source
 from cachewrap.errors import (
     REMEDIES,
     CachewrapError,
@@ -24,17 +25,14 @@ from cachewrap.errors import (
 )
 from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
+from cachewrap.format.aliases import alias_in
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.patterns import later
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import decode_request, encode, is_scrubbed, readable, stored
 from cachewrap.secrets import HIDDEN, KEYED
 from cachewrap.stores.base import Store, scan
-
-_VERSION: Final = later(r"POST (?:/[^/ ]+)*/v[0-9][a-z0-9]*")
-"""What stands in front of an endpoint's path where the base URL of its SDK has a version."""
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -104,6 +102,7 @@ class Explanation:
         served: whether anything was asked that the cache serves. What a call asks by an SDK that is
             not patched goes upstream, also where it is to be explained.
         looked: whether the nearest ones could be looked for.
+        alias: the key of the entry that answers the request by an alias; "" for its own.
     """
 
     source: str
@@ -113,6 +112,7 @@ class Explanation:
     place: str
     served: bool = True
     looked: bool = True
+    alias: str = ""
 
     def __str__(self) -> str:
         if not self.served:
@@ -123,7 +123,8 @@ class Explanation:
         name = self.source or "the request"
         key = f" (key {self.key[:12]}…)" if self.key else ""
         if self.stored:
-            return f"{name}{key} is stored in {self.place}"
+            by = f", as an alias of {self.alias[:12]}…" if self.alias else ""
+            return f"{name}{key} is stored in {self.place}{by}"
         lines = [f"{name}{key} is not stored in {self.place}"]
         if not self.looked:
             lines.append("what is stored there was not compared with it")
@@ -271,17 +272,8 @@ def _requests(
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:
             continue
-        if record["request"] and (not source or _is_alike(record["source"], source)):
+        if record["request"] and (not source or same_source(record["source"], source)):
             yield key, record["request"]
-
-
-def _is_alike(one: str, other: str) -> bool:
-    """Whether two sources are the same: of SDKs an endpoint is without what their base URL has."""
-    if one == other:
-        return True
-    longer, shorter = sorted((one, other), key=len, reverse=True)
-    path = shorter.removeprefix("POST ")
-    return path[:1] == "/" and _VERSION.fullmatch(longer.removesuffix(path)) is not None
 
 
 def _words(request: bytes) -> set[bytes]:
@@ -315,8 +307,14 @@ def explain_request(
     names = policy.keyed, policy.unkeyed
     counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
     near = nearest(store, guard, encode(counted), source=source, part=part, count=3)
-    found = bool(near) and not near[0].diff
-    return Explanation(source, near[0].key if found else "", found, near, place)
+    if not near or near[0].diff:
+        return Explanation(source, "", False, near, place)
+    key, alias = near[0].key, None
+    with suppress(CorruptEntryError):
+        raw = store.get(key)
+        alias = None if raw is None else alias_in(guard.unseal(key, raw))
+    led = alias is None or bool(alias.kept) or store.get(alias.target) is not None
+    return Explanation(source, key, led, near, place, alias=alias.target if alias and led else "")
 
 
 def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:

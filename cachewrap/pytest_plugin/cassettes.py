@@ -78,7 +78,7 @@ def rules_for(item: pytest.Item) -> object:
     Raises `pytest.UsageError`.
     """
     manager: Any = item.session._fixturemanager
-    definitions = manager.getfixturedefs("llm_cache_same", item) or ()
+    definitions: Any = manager.getfixturedefs("llm_cache_same", item) or ()
     if len(definitions) < 2:  # none but the plugin's own
         return rules_of_run(item.config)
     function: Any = definitions[-1].func

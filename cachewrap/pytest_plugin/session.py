@@ -244,6 +244,7 @@ class Session:
         journal, tally = cache.journal, self.tally
         tally.counts.update(journal.counts)
         tally.counts["bypassed"] += cache.stats.bypassed
+        tally.counts["by rule"] += cache.stats.hits_by_rule
         tally.missed.update((test, *told) for told in journal.missed.values())
         tally.used[path] |= journal.used
 
@@ -420,6 +421,9 @@ class Session:
         terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
+        if ruled := counts.get("by rule"):
+            hits = "1 of the hits was" if ruled == 1 else f"{ruled} of the hits were"
+            terminal.line(f"{hits} stored for another request, and needed a rule (same=)")
         for test, message, _ in sorted(tally.missed):
             terminal.line(f"missed: {test}: {message}")
         for command in commands(tally.missed):

@@ -45,6 +45,9 @@ _FOR_REQUEST: Final = 4e8
 _STEEPEST: Final = 2e7
 """Nanoseconds at one place, with repeats of `_LOOKED_AT`, beyond which a pattern is refused."""
 
+_CHEAP: Final = 500.0
+"""Nanoseconds at one place that any text may cost."""
+
 _LOOKED_AT: Final = 64
 _SIZES: Final = 32
 _MOST: Final = 1e30
@@ -410,6 +413,14 @@ def _is_refused(text: str, flags: int) -> bool:
     except (re.error, _Unknown, RecursionError, OverflowError):
         return False
     return part is not None and part.cost(ALL, _LOOKED_AT)[1] > _STEEPEST
+
+
+def is_cheap(parsed: Any, flags: int) -> bool:
+    """Whether parsed parts are quickly looked for in any text, however long."""
+    try:
+        return _parts(parsed, flags).cost(ALL, 1 << _SIZES)[1] < _CHEAP
+    except _Unknown:
+        return False
 
 
 def bounded(pattern: re.Pattern[str]) -> Bounded:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.same.costs import Search, TooDear, bounded
+from cachewrap.same.costs import Search, TooDear, bounded, is_cheap
 from cachewrap.same.orders import (
     CALL_IDS,
     CONVERSATIONS,
@@ -21,6 +21,7 @@ from cachewrap.same.orders import (
     in_order_of_names,
 )
 from cachewrap.same.paths import Path, part_of
+from cachewrap.same.signs import sign_of
 from cachewrap.same.steps import GONE, items, texts_before, texts_changed, with_items
 
 Request: TypeAlias = dict[str, Any]
@@ -162,14 +163,20 @@ NAMES_OF_MODELS: Final = frozenset(
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_plain", "_search", "_text", "_where")
+    __slots__ = ("_numbered", "_plain", "_search", "_sign", "_text", "_where")
 
-    def __init__(self, pattern: re.Pattern[str], text: str, where: list[Path] | None) -> None:
+    def __init__(
+        self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
+    ) -> None:
         places = None if where is None else [path.text for path in where]
         shown = f"replace({_raw(pattern.pattern)}, {_quoted(text)}"
         if places:
             shown += f", where={_quoted(places[0]) if len(places) == 1 else places}"
-        super().__init__(f"{shown})", ["replace", pattern.pattern, pattern.flags, text, places])
+        form = ["replace", pattern.pattern, pattern.flags, text, places]
+        if numbered:
+            shown += ", numbered=True"
+            form.append("numbered")
+        super().__init__(f"{shown})", form)
         try:
             pattern.sub(text, "")  # which reads the text, whatever it finds
         except (re.error, IndexError) as error:
@@ -177,6 +184,8 @@ class _Replace(Rule):
                 f"replace(): the text {text!r} cannot be put in place of a match: {error}"
             ) from None
         self._search = bounded(pattern)
+        self._sign = sign_of(pattern, is_cheap)
+        self._numbered = numbered
         self._text = text
         self._plain = "\\" not in text
         self._where = where
@@ -193,14 +202,20 @@ class _Replace(Rule):
 
     def _applied(self, request: Request, search: Search) -> Changed:
         before = request
-        text, plain = self._text, self._plain
+        text, plain, sign = self._text, self._plain, self._sign
+        numbers: dict[str, str] | None = {} if self._numbered else None
 
         def change(value: str) -> str:
+            if sign is not None and not sign(value):
+                return value
             made: list[str] = []
             end = 0
             for match in search(value):
                 begin = match.start()
-                made += (value[end:begin], text if plain else match.expand(text))
+                new = text if plain else match.expand(text)
+                if numbers is not None:
+                    new += numbers.setdefault(match.group(), str(len(numbers) + 1))
+                made += (value[end:begin], new)
                 end = match.end()
             if not made:
                 return value
@@ -209,10 +224,12 @@ class _Replace(Rule):
 
         if self._where is not None:
             for path in self._where:
-                request = path.rewrite(request, lambda value: texts_changed(value, change, _NONE))
+                request = path.rewrite(
+                    request, lambda value: texts_changed(value, change, _NONE, self._numbered)
+                )
         elif (part := part_of(request)) != "":
             held: Any = request if part is None else request[part]
-            new = texts_changed(held, change, NAMES_OF_MODELS)
+            new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)
             if new is not held:
                 request = new if part is None else {**request, part: new}
         rest: list[Any] = []
@@ -224,7 +241,11 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 def replace(
-    pattern: str | re.Pattern[str], text: str, *, where: str | Sequence[str] | None = None
+    pattern: str | re.Pattern[str],
+    text: str,
+    *,
+    where: str | Sequence[str] | None = None,
+    numbered: bool = False,
 ) -> Rule:
     """Put a text in place of what a regular expression finds: a date, a path, an address.
 
@@ -237,6 +258,8 @@ def replace(
         where: path or paths of the texts; what stands there may also be an object or a list, all
             texts of which are meant. By default all texts of the JSON body or of the arguments,
             but for the names of models.
+        numbered: whether a number is put behind the text, by order of first sight of what is
+            replaced: so that what was equal stays equal, and what differed differs.
 
     Raises `ConfigurationError` for a pattern that cannot be read or may take too long, see
     `cachewrap.same.costs`.
@@ -254,7 +277,7 @@ def replace(
     places = None
     if where is not None:
         places = _paths("replace", [where] if isinstance(where, str) else where)
-    return _Replace(pattern, text, places)
+    return _Replace(pattern, text, places, numbered)
 
 
 # -- ids that only link things -----------------------------------------------------------------

@@ -307,7 +307,7 @@ def find(
                 find(value, steps, at + 1, way, found)
         else:
             paired = tag in _PAIRED and type(held) is list
-            members = held if paired else sorted(value.items(), key=_name)
+            members: Any = held if paired else sorted(value.items(), key=_name)
             for name, inner in members:
                 if step is EVERY or (type(step) is Named and step.name == name):
                     find(inner, steps, at + 1, [*way, name] if step is EVERY else way, found)
@@ -346,13 +346,17 @@ def texts_before(old: Any, new: Any, way: list[int | str], found: list[Any]) -> 
         found.append([way, old])
 
 
-def texts_changed(value: Any, change: Callable[[str], str], skipped: frozenset[str]) -> Any:
+def texts_changed(
+    value: Any, change: Callable[[str], str], skipped: frozenset[str], settled: bool = False
+) -> Any:
     """A value with every text in it changed, but for names; the very value if none was.
 
     Args:
         value: the value.
         change: gives a text in place of a text.
         skipped: names of members whose texts are left as they are.
+        settled: whether members are looked at in the order of their names: their own is no part of
+            a request.
     """
     kind = type(value)
     if kind is str:
@@ -362,7 +366,7 @@ def texts_changed(value: Any, change: Callable[[str], str], skipped: frozenset[s
         for index, old in enumerate(value):
             inner = type(old)
             if inner is str or inner is dict or inner is list or inner is msgspec.Raw:
-                new = texts_changed(old, change, skipped)
+                new = texts_changed(old, change, skipped, settled)
                 if new is not old:
                     if found is value:
                         found = value[:]
@@ -370,40 +374,47 @@ def texts_changed(value: Any, change: Callable[[str], str], skipped: frozenset[s
         return found
     if kind is dict:
         if len(value) == 1 and (tag := _tag(value)):
-            return _tagged_texts(value, tag, change, skipped)
+            return _tagged_texts(value, tag, change, skipped, settled)
         members = value
-        for name, old in value.items():
+        for name in sorted(value) if settled else value:
+            old = value[name]
             inner = type(old)
             if (
                 inner is str or inner is dict or inner is list or inner is msgspec.Raw
             ) and name not in skipped:
-                new = texts_changed(old, change, skipped)
+                new = texts_changed(old, change, skipped, settled)
                 if new is not old:
                     members = put(members, name, new)
         return members
     if kind is msgspec.Raw:
         plain = msgspec.msgpack.decode(value)
-        new = texts_changed(plain, change, skipped)
+        new = texts_changed(plain, change, skipped, settled)
         return value if new is plain else new
     return value
 
 
 def _tagged_texts(
-    value: dict[str, Any], tag: str, change: Callable[[str], str], skipped: frozenset[str]
+    value: dict[str, Any],
+    tag: str,
+    change: Callable[[str], str],
+    skipped: frozenset[str],
+    settled: bool,
 ) -> Any:
     held = value[tag]
     if tag in _PAIRED and type(held) is list:
         pairs = [
-            pair if pair[0] in skipped else [pair[0], texts_changed(pair[1], change, skipped)]
+            pair
+            if pair[0] in skipped
+            else [pair[0], texts_changed(pair[1], change, skipped, settled)]
             for pair in held
         ]
         same = all(new[1] is old[1] for new, old in zip(pairs, held, strict=True))
         return value if same else {tag: pairs}
     if tag in _BARE:
-        new = texts_changed(held, change, skipped)
+        new = texts_changed(held, change, skipped, settled)
         return value if new is held else {tag: new}
     place = _BEHIND.get(tag)
     if place is None or type(held) is not list or len(held) <= place:
         return value
-    new = texts_changed(held[place], change, skipped)
+    new = texts_changed(held[place], change, skipped, settled)
     return value if new is held[place] else {tag: [*held[:place], new, *held[place + 1 :]]}

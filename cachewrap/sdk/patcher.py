@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
@@ -14,7 +14,6 @@ from cachewrap.http.exchange import Endpoint, When
 from cachewrap.http.patcher import Application, Applications, finish_imports, version_of
 from cachewrap.options import Default
 from cachewrap.policy import Same, check_flag, rules_of
-from cachewrap.same.applied import Rules
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.inner import InnerDoor
@@ -22,6 +21,9 @@ from cachewrap.sdk.gate import GATE, LIBRARIES, Sessions, openings
 from cachewrap.sdk.seam import Seam
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 # What the seam leans on beside the methods that it wraps.
 _NEEDED: Final = (

@@ -12,7 +12,7 @@ from cachewrap.http.request import canonical_headers, canonical_query, without_s
 from cachewrap.http.tracking import SOURCES, is_idle
 from cachewrap.keyed import NONE_KEYED, Keyed
 from cachewrap.policy import make_policy
-from cachewrap.request.canonical import NO_NAMES, NEUTRAL, canonical_body, plain_body
+from cachewrap.request.canonical import NEUTRAL, NO_NAMES, canonical_body, plain_body
 from cachewrap.request.key import encode, hashed, salted
 
 TRACKED = """
@@ -45,6 +45,26 @@ def test_what_only_tracks_or_steers_is_in_no_key(name: str) -> None:
 @pytest.mark.parametrize("name", MAY_CHANGE_AN_ANSWER)
 def test_what_may_change_an_answer_is_in_the_key(name: str) -> None:
     assert canonical_headers([(name, "a")]) == {name: "a"}
+
+
+@pytest.mark.parametrize(
+    ("betas", "counted"),
+    [
+        ("prompt-caching-2024-07-31", None),
+        ("extended-cache-ttl-2025-04-11, prompt-caching-2024-07-31", None),
+        ("prompt-caching-2024-07-31,context-1m-2025-08-07", "context-1m-2025-08-07"),
+        ("b, extended-cache-ttl-2025-04-11 ,a", "b,a"),
+        ("b, a", "b, a"),
+        ("prompt-caching-2024-07-32", "prompt-caching-2024-07-32"),
+        ("", ""),
+    ],
+)
+def test_a_beta_that_only_lets_a_prompt_be_cached_does_not_count(
+    betas: str, counted: str | None
+) -> None:
+    expected = {} if counted is None else {"anthropic-beta": counted}
+    assert canonical_headers([("Anthropic-Beta", betas)]) == expected
+    assert canonical_headers([("anthropic-beta", "a"), ("anthropic-beta", betas)]) == expected
 
 
 @pytest.mark.parametrize("language", ["de", "de, *", "*;q=0.1, de", ""])
