@@ -163,7 +163,7 @@ NAMES_OF_MODELS: Final = frozenset(
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_numbered", "_plain", "_search", "_sign", "_text", "_where")
+    __slots__ = ("_numbered", "_pattern", "_plain", "_search", "_sign", "_text", "_where")
 
     def __init__(
         self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
@@ -183,12 +183,16 @@ class _Replace(Rule):
             raise ConfigurationError(
                 f"replace(): the text {text!r} cannot be put in place of a match: {error}"
             ) from None
+        self._pattern = pattern
         self._search = bounded(pattern)
         self._sign = sign_of(pattern, is_cheap)
         self._numbered = numbered
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Replace, (self._pattern, self._text, self._where, self._numbered)
 
     def apply(self, request: Request) -> Changed:
         try:
