@@ -162,13 +162,16 @@ def _perform_all(
     done: list[Outcome] = [(None, None)] * len(effects)
     try:
         if joint:
+            open_yet = list(joint)
             try:
                 results = store.do_many(list(joint.values()))
+                while open_yet:
+                    at = open_yet[-1]
+                    done[at] = settled(effects[at], results.pop(), store)
+                    open_yet.pop()
             except BaseException:
-                interrupted([effects[at] for at in joint], store)
+                interrupted([effects[at] for at in open_yet], store)
                 raise
-            for at in reversed(joint):
-                done[at] = settled(effects[at], results.pop(), store)
         for at, effect in enumerate(effects):
             if at not in joint:
                 try:
@@ -293,13 +296,16 @@ async def _aperform_all(
     saving: list[int] = []
     try:
         if joint:
+            open_yet = list(joint)
             try:
                 results = await store.ado_many(list(joint.values()))
+                while open_yet:
+                    at = open_yet[-1]
+                    done[at] = settled(effects[at], results.pop(), store)
+                    open_yet.pop()
             except BaseException:
-                interrupted([effects[at] for at in joint], store)
+                interrupted([effects[at] for at in open_yet], store)
                 raise
-            for at in reversed(joint):
-                done[at] = settled(effects[at], results.pop(), store)
         else:  # a store puts what tasks write in one piece
             saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
             writes = [_aoutcome(effects[at], store, call) for at in saving]

@@ -193,8 +193,11 @@ def _leave(members: list[_Member[R]], kind: type[BaseException]) -> Flow[None]:
     """End flows that are under way: what they lead lands, and their leases are given back."""
     sent: list[_Sent[R]] = [(one, None, kind()) for one in members]
     while sent:
-        wanting = [one for one, result, error in sent if _goes_on(one, result, error)]
-        sent.clear()  # the traceback of an error in it holds this frame
+        wanting = []
+        while sent:  # the traceback of an error in it holds this frame
+            member = sent[-1][0]
+            if _goes_on(*sent.pop()):
+                wanting.append(member)
         if wanting:
             done = yield from Together([one.effect for one in wanting if one.effect is not None])
             sent += [(one, *end) for one, end in zip(wanting, done, strict=True)]

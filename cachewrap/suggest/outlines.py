@@ -21,7 +21,7 @@ from cachewrap.errors import CachewrapError
 from cachewrap.patterns import later
 from cachewrap.same import in_call_order, renumber, sorted_by_name
 from cachewrap.same.orders import CONVERSATIONS, TOOLS
-from cachewrap.same.paths import member
+from cachewrap.same.steps import member
 from cachewrap.suggest.masks import Span, masked, said_spans, steering_spans
 
 ODD: Final = (
