@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from cachewrap.same import replace
 from cachewrap.suggest.masks import anchored, masked, said_spans, steering_spans
+
+
+def asked(system: str) -> dict[str, Any]:
+    return {"body": {"system": system}}
+
 
 U = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
 UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -67,6 +74,7 @@ def test_what_varies_is_found_with_the_words_around_it(
     assert found in match[0]
     assert "…" in match.expand(words)
     assert found not in masked(text, spans, doubtful=True)
+    assert replace(expression, words, where="system").apply(asked(text)) != (asked(text), [])
 
 
 @pytest.mark.parametrize(
