@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cachewrap.patterns import later
+from cachewrap.secrets import HIDDEN
 
 LONGEST: Final = 1 << 18
 """Characters of a text that is looked through; a longer one is left as it is."""
@@ -257,6 +258,8 @@ def anchored(text: str, spans: tuple[Span, ...], at: int) -> tuple[str, str]:
     if letters >= _LETTERS:
         return front + span.pattern, f"{words}…"
     end = spans[at + 1].start if at + 1 < len(spans) else len(text)
+    if (mark := text.find(HIDDEN, span.end, end)) >= 0:
+        end = mark
     after = _nearest(text[span.end : end][:_FAR]).rstrip()
     back = _escaped(after)
     if _letters(after) < _LETTERS:
@@ -271,9 +274,11 @@ def _front(text: str, spans: tuple[Span, ...], at: int) -> tuple[str, str, int]:
     """
     span = spans[at]
     begin = spans[at - 1].end if at else 0
+    if (mark := text.rfind(HIDDEN, begin, span.start)) >= 0:  # no request has that in it
+        begin = mark + len(HIDDEN)
     between = text[begin : span.start]
     before = _nearest(between[-_FAR:][::-1])[::-1].lstrip()
-    if _letters(before) >= _LETTERS or between != before:
+    if _letters(before) >= _LETTERS or between != before or mark >= 0:
         return _escaped(before), _plain(before), _letters(before)
     if not at:
         return f"^{_escaped(before)}", _plain(before), _letters(before)

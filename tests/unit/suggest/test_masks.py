@@ -116,3 +116,8 @@ def test_what_stands_side_by_side_is_found_part_by_part() -> None:
     for expression, words in reversed(expressions):
         text = re.sub(expression, words, text)
     assert text == "[…] […] on"
+
+
+def test_what_was_hidden_before_it_was_stored_is_in_no_expression() -> None:
+    text = "Use (hidden) 2026-11-28 (hidden) then"
+    assert anchored(text, steering_spans(text), 0)[0] == r"\d{4}-\d\d-\d\d"
