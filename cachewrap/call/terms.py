@@ -245,6 +245,8 @@ class Terms:
         replaced: told of a call, and of what was stored for it before its answer was.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
         stream_leases: whether a response that stays open is asked for under a lease too.
+        compares: whether a miss that is logged says what is nearest to it: a walk through all
+            entries, that is made for one of a list.
     """
 
     place: str
@@ -260,6 +262,7 @@ class Terms:
     replaced: Callable[[Exchange[Any], bytes], None] | None = None
     pairs: bool = False
     stream_leases: bool = False
+    compares: bool = True
 
 
 @dataclass(slots=True)
