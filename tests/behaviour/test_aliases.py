@@ -254,6 +254,17 @@ def test_replay_says_that_an_alias_leads_nowhere(light: Lights, what: str) -> No
     assert NOWHERE[what][1] in str(raised.value)
 
 
+def test_an_alias_of_what_is_gone_gives_way_in_every_store(lights: Lights) -> None:
+    with lights.cache:
+        lights.ask(ON)
+        lights.alias(ALIKE, ON)
+        lights.cache.store.delete(lights.key(ON))
+        answer = lights.ask(ALIKE)
+        assert (lights.ask(ALIKE), lights.up.calls) == (answer, 2)
+    assert list(lights.cache.store.keys()) == [lights.key(ALIKE)]
+    assert list(lights.cache.aliases()) == []
+
+
 def test_replay_follows_an_alias_to_what_has_expired(light: Lights) -> None:
     with Cache(light.cache.store, ttl=1e-9):
         first = light.ask(ON)
