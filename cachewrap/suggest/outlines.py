@@ -20,7 +20,7 @@ from cachewrap.errors import CachewrapError
 from cachewrap.patterns import later
 from cachewrap.same import in_call_order, renumber, sorted_by_name
 from cachewrap.same.orders import CONVERSATIONS, TOOLS
-from cachewrap.same.paths import member
+from cachewrap.same.steps import member
 from cachewrap.suggest.masks import Span, masked, said_spans, steering_spans
 
 ODD: Final = (
@@ -218,7 +218,7 @@ def spans_of(zone: Zone, text: str) -> tuple[Span, ...]:
 
 
 class Outline(NamedTuple):
-    """What a request is told by when what varies is left out.
+    """The digests of a request without what varies.
 
     Attributes:
         sure: the digest without what is noise.
