@@ -189,3 +189,27 @@ def test_who_is_interrupted_gives_up_what_he_may_have(error: BaseException) -> N
         thread.join(20)
     assert store.held == {}
     assert not lease._held
+
+
+@pytest.mark.parametrize("kind", [LeasingStore, ManyStore])
+def test_who_is_interrupted_as_he_gives_back_keeps_no_lease(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, mine = kind(), leases()
+    perform("sync", store, [Acquire(one.key, one, 60.0) for one in mine])
+    release = kind.release
+    interrupts = iter([KeyboardInterrupt()])
+
+    def interrupted_once(*args: Any, **options: Any) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        release(*args, **options)
+
+    monkeypatch.setattr(kind, "release", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        perform("sync", store, [Release(one.key, one.token, False) for one in mine])
+    thread = lease._thread
+    if thread is not None:
+        thread.join(20)
+    assert store.held == {}
+    assert not lease._held
