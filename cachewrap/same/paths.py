@@ -147,6 +147,9 @@ class Path:
         names = [step.name for step in self._steps if type(step) is Named]
         return names[1:] if self._root == "$" and names[:1] in ([_BODY], [_ARGUMENTS]) else names
 
+    def __reduce__(self) -> tuple[type[Path], tuple[str]]:
+        return Path, (self.text,)
+
     def __repr__(self) -> str:
         return self.text
 

@@ -167,7 +167,10 @@ _MESSAGES: Final = "messages"
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_inside", "_last", "_numbered", "_plain", "_search", "_sign", "_text", "_where")
+    __slots__ = (
+        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign", "_text"),
+        "_where",
+    )
 
     def __init__(
         self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
@@ -187,6 +190,7 @@ class _Replace(Rule):
             raise ConfigurationError(
                 f"replace(): the text {text!r} cannot be put in place of a match: {error}"
             ) from None
+        self._pattern = pattern
         self._search = bounded(pattern)
         self._sign = sign_of(pattern, is_cheap)
         self._numbered = numbered
@@ -195,6 +199,9 @@ class _Replace(Rule):
         self._where = where
         self._inside = where is not None and all(path.first == _MESSAGES for path in where)
         self._last: tuple[Any, Any, list[Any]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Replace, (self._pattern, self._text, self._where, self._numbered)
 
     def apply(self, request: Request) -> Changed:
         body = request.get("body") if self._inside else None

@@ -78,7 +78,7 @@ def many_texts(text: str, count: int) -> dict[str, Any]:
 
 
 def test_what_would_take_too_long_is_left_and_told() -> None:
-    rules = check_rules(replace(r"[a-zé\d]+(?: items| things)", "N"))
+    rules = check_rules(replace(r"[a-zé\d]+(?: items|=n)", "N"))
     assert rules is not None
     asked = {"function": "f", "arguments": {"long": "aé" * MEGABYTE, "short": "a1 items"}}
     with pytest.warns(CacheWarning, match="might take too long on a text, which is left as it is"):
@@ -87,7 +87,7 @@ def test_what_would_take_too_long_is_left_and_told() -> None:
 
 
 def test_many_texts_have_one_bound() -> None:
-    rules = check_rules(replace(r"[a-z\d]+(?: items| things)", "N"))
+    rules = check_rules(replace(r"[a-z\d]+(?: items|=n)", "N"))
     assert rules is not None
     few, lots = many_texts("a" * 1000, 4), many_texts("a" * 1000, 400)
     assert rules.apply(few).request["arguments"]["last"] == "N"

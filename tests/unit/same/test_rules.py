@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -450,6 +451,14 @@ def test_digests_are_those_of_another_process() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     assert json.loads(done.stdout) == digests()
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_copy_makes_the_same_of_a_request(name: str) -> None:
+    same, *requests = EQUAL[name]
+    copied = pickle.loads(pickle.dumps(rules(same)))
+    assert [copied.apply(one) for one in requests] == [rules(same).apply(one) for one in requests]
+    assert (copied, copied.labels) == (rules(same), rules(same).labels)
 
 
 def test_the_order_of_fields_and_their_repetition_say_nothing() -> None:
