@@ -24,6 +24,7 @@ from benchmarks import (
     growth,
     ledger,
     libraries,
+    lists,
     misses,
     once,
     patched,
@@ -63,6 +64,7 @@ def groups(entries: int) -> dict[str, Rows]:
         | libraries.groups()
         | answers.groups()
         | misses.groups()
+        | lists.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

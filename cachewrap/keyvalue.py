@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError, alias_in
+from cachewrap.format.aliases import Alias, AliasedError, alias_in, unpacked
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
@@ -75,7 +75,8 @@ class KeyValue(Serving):
             try:
                 found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
             except AliasedError as there:
-                found = self._led_to(stored, there.alias, codec.value_of, late=mode == "replay")
+                alias = unpacked(there.answer)
+                found = self._led_to(stored, alias, codec.value_of, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default

@@ -94,26 +94,19 @@ def follow_alias(exchange: Exchange[R], absent: Absent, terms: Terms) -> Flow[Re
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
-    from cachewrap.explain import COMPARED, Explanation, nearest
-
-    asked, source = exchange.compared(), exchange.source
+    from cachewrap.explain import Explanation, explain_miss
 
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(store, terms.guard, asked, source=source, count=COMPARED, most=most)
+            return explain_miss(store, terms.guard, exchange, store.url, most=most)
         except StoreError:  # it was reported at the look, or others search for too long
-            return Explanation(source, exchange.key, False, (), store.url, looked=False)
-        others = [other for other in near if other.key != exchange.key]
-        told = others[:1]
-        if told and told[0].apart:  # a proxy tells no caller of another's
-            told += [other for other in others if not other.apart][:1]
-        return Explanation(source, exchange.key, False, tuple(told), store.url)
+            return Explanation(exchange.source, exchange.key, False, (), store.url, looked=False)
 
     return (yield from Search(search))
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
-    if terms.mode != "refresh":
+    if terms.mode != "refresh" and terms.compares:
         explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from cachewrap.call.drivers import arun, run
@@ -16,7 +18,7 @@ from cachewrap.call.watching import Watching
 from cachewrap.entry import Outcome
 from cachewrap.errors import CodecError, ReplayMissError, StoreError
 from cachewrap.stores.base import Store
-from cachewrap.telemetry.events import Watch
+from cachewrap.telemetry.events import Watch, log
 
 R = TypeVar("R")
 
@@ -147,12 +149,12 @@ class _Listed(Generic[R]):
         terms = self._cache._terms
         if terms.mode == "replay":
             return self._refusing()
-        return together(
-            [
-                fetch(self._exchanges[at], terms, absent)
-                for at, absent in zip(self.missing, self._absent, strict=True)
-            ]
-        )
+        flows = []
+        for at, absent in zip(self.missing, self._absent, strict=True):
+            flows.append(fetch(self._exchanges[at], terms, absent))
+            if terms.compares and log.isEnabledFor(logging.DEBUG):
+                terms = replace(terms, compares=False)
+        return together(flows)
 
     def _refusing(self) -> Flow[list[Reply[R]]]:
         replies: list[Reply[R]] = []

@@ -11,11 +11,21 @@ from typing import Any, Final, TypeVar, cast
 from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, fetch, follow_alias, keep, look
+from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.many import aserve_many, serve_many
 from cachewrap.call.stats import Stats
 from cachewrap.call.telling import FOR_OTHERS, Telling
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
+from cachewrap.call.terms import (
+    Absent,
+    Exchange,
+    Reply,
+    Seen,
+    Terms,
+    found_by,
+    found_in,
+    frameless,
+    peek,
+)
 from cachewrap.call.watching import Watching, began_of, forget
 from cachewrap.entry import Outcome
 from cachewrap.errors import (
@@ -269,7 +279,7 @@ class Serving(Telling):
             return run(look(exchange, self._terms), self._watched)
         found = found_in(exchange, seen[0] if seen else self.read(exchange.key), self._terms)
         if found.alias and isinstance(found, Absent):  # a call less for what is none
-            return run(follow_alias(exchange, found, self._terms), self._watched)
+            return found_by(exchange, found, self.read(found.alias.target), self._terms)
         return found
 
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
@@ -278,7 +288,8 @@ class Serving(Telling):
         there = seen[0] if seen else await self.aread(exchange.key)
         found = found_in(exchange, there, self._terms)
         if found.alias and isinstance(found, Absent):  # a call less for what is none
-            return await arun(follow_alias(exchange, found, self._terms), self._watched)
+            there = await self.aread(found.alias.target)
+            return found_by(exchange, found, there, self._terms)
         return found
 
     def read(self, key: str) -> Seen:

@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError, aliased
+from cachewrap.format.aliases import Alias, AliasedError, unpacked
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
@@ -54,7 +54,7 @@ _HELD: Final = {
 def wrong_kind(entry: Entry, *wanted: Kind) -> CorruptEntryError:
     """The error for an entry of another kind than is asked for; of an alias it says of what."""
     if entry.kind is Kind.ALIAS:
-        return aliased(entry)
+        return AliasedError(entry.answer)
     return CorruptEntryError(f"it holds {_HELD[entry.kind]} in place of {_HELD[wanted[0]]}")
 
 
@@ -245,6 +245,8 @@ class Terms:
         replaced: told of a call, and of what was stored for it before its answer was.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
         stream_leases: whether a response that stays open is asked for under a lease too.
+        compares: whether a miss that is logged says what is nearest to it: a walk through all
+            entries, that is made for one of a list.
     """
 
     place: str
@@ -260,6 +262,7 @@ class Terms:
     replaced: Callable[[Exchange[Any], bytes], None] | None = None
     pairs: bool = False
     stream_leases: bool = False
+    compares: bool = True
 
 
 @dataclass(slots=True)
@@ -383,7 +386,10 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
                 found = peek(key, seen, guard, load, late=True)
             return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
         except AliasedError as there:
-            return Absent(seen, alias=there.alias)
+            try:
+                return Absent(seen, alias=unpacked(there.answer))
+            except CorruptEntryError as error:
+                wrong, stale = error, seen
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen

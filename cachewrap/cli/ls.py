@@ -26,6 +26,7 @@ from cachewrap.cli.text import (
     line_end,
     moment_text,
     one_line,
+    rule_names,
     size_text,
     span_text,
     terminal_width,
@@ -259,8 +260,7 @@ def _count(number: int) -> str:
 
 
 def _by(row: Row, now: float) -> str:
-    """The names of the rules; `show` has them as they are written."""
-    return ", ".join(dict.fromkeys(rule.partition("(")[0] for rule in row.by)) or "-"
+    return rule_names(row.by) or "-"
 
 
 def _called(row: Row, now: float) -> str:

@@ -24,12 +24,12 @@ from cachewrap.cli.kept_runs import (
 from cachewrap.cli.places import Place, Where, json_option, where_beside
 from cachewrap.cli.text import (
     answers_text,
-    by_rule_text,
     calls_text,
     clean,
     count_text,
     json_line,
     moment_text,
+    rule_names,
     span_text,
     table,
     terminal_width,
@@ -56,6 +56,7 @@ _SLOWEST: Final = 5
 _SLOW_SECONDS: Final = 0.1
 _LISTED: Final = 10
 _KEY: Final = 8
+_WIDE: Final = 110
 
 
 @click.command(
@@ -270,17 +271,18 @@ def _polls(one: Repeat) -> str:
 
 
 def _counted(sums: Sum) -> str:
+    ruled = f" ({count_text(sums.hits_by_rule)} by rule)" if sums.hits_by_rule else ""
+    hits = "hits" if sums.hits != 1 else "hit"
     parts = [
-        (sums.hits, "hits" if sums.hits != 1 else "hit"),
-        (sums.joined, "joined"),
+        (sums.hits, hits if sums.joined else hits + ruled),
+        (sums.joined, f"joined{ruled}"),
         (sums.misses, "misses" if sums.misses != 1 else "miss"),
         (sums.bypassed, "past the cache"),
         (sums.failed, "failed"),
     ]
     told = ", ".join(f"{count_text(count)} {name}" for count, name in parts if count)
     calls = calls_text(sums.calls)
-    ruled = f"; {by_rule_text(sums.hits_by_rule)}" if sums.hits_by_rule else ""
-    return f"{calls}: {told}{ruled}" if told else calls
+    return f"{calls}: {told}" if told else calls
 
 
 def _saved(sums: Sum) -> str:
@@ -363,6 +365,11 @@ class _Prompts:
             return ""
 
 
+def _rules(call: Call, width: int) -> str:
+    told = ", ".join(call.rules) if width >= _WIDE else rule_names(call.rules)
+    return f"by {told}" if told else ""
+
+
 # -- every call ---------------------------------------------------------------------------------
 
 
@@ -389,7 +396,7 @@ def _list(run: Run, limit: int | None) -> Iterator[str]:
             "TOKENS": tokens if call.tokens_in or call.tokens_out else "-",
             "BLOCK": call.path or "-",
             "LANE": call.lane,
-            "WHY": call.reason or (f"by {', '.join(call.rules)}" if call.rules else ""),
+            "WHY": call.reason or _rules(call, width),
         }
         rows.append([cells[name] for name in head])
     right = [at for at, name in enumerate(head) if name in _FIGURES]

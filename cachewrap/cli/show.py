@@ -157,11 +157,17 @@ def _everything(row: Row) -> dict[str, Any]:
 Examples:
   cachewrap explain body.json
   echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
-  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
+  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7
+  cachewrap explain body.json --same rules.toml""",
 )
 @where_beside("file", "FILE [PLACE]...", file_and_places)
+@click.option(
+    "--same",
+    metavar="FILE",
+    help="Rules of equality, in TOML: what they make equal is no difference.",
+)
 @json_option
-def explain(file: str, where: Where, as_json: bool) -> None:
+def explain(file: str, where: Where, same: str | None, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
@@ -179,7 +185,8 @@ def explain(file: str, where: Where, as_json: bool) -> None:
     stored = False
     with where.opened() as places:
         for place in places:
-            explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
+            cache = Cache(place.store, cache_seed=place.seed, same=same or place.same)
+            explanation = cache.explain(asked)
             stored = stored or explanation.stored
             if as_json:
                 click.echo(json_line(jsonable(asdict(explanation))))

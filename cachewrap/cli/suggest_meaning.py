@@ -16,7 +16,7 @@ import click
 
 from cachewrap.cli.entries import Row, Skipped, read_row, wanted_rows
 from cachewrap.cli.places import Place, Where, is_encrypted, progress
-from cachewrap.cli.text import count_text, entries_text, json_line, one_line, terminal_width
+from cachewrap.cli.text import clean, count_text, entries_text, json_line, one_line, terminal_width
 from cachewrap.entries.aliases import add_alias
 from cachewrap.entries.filters import Filter
 from cachewrap.entries.stored import StoredEntry
@@ -111,12 +111,15 @@ def suggest_pairs(
 ) -> None:
     """Print the pairs; with a judge, make those that it approves aliases."""
     asked, skipped = Asked(), Skipped()
+    answering: set[tuple[Place, str]] = set()
     with where.opened(empty=True) as places:
         for row in progress(wanted_rows(places, wanted, skipped), places, "looking"):
+            if row.alias_of:
+                answering.add((row.place, row.alias_of))
             asked.add(row.place, row)
         pairs = asked.pairs(at_least)
         name = where.text(places)
-        judged = _judged(pairs[:limit], judge)
+        judged = _judged(pairs[:limit], judge, answering)
         if as_json:
             whole = {"place": name, "entries": asked.entries, "compared": asked.compared}
             more = {"unreadable": skipped.count, "pairs_found": len(pairs)}
@@ -129,10 +132,17 @@ def suggest_pairs(
     skipped.tell()
 
 
-def _judged(pairs: Sequence[Pair], judge: Judge | None) -> Iterator[_Judged]:
-    """The pairs one by one, each as soon as it was judged."""
-    pointing: set[tuple[Any, str]] = set()
-    answering: set[tuple[Any, str]] = set()
+def _judged(
+    pairs: Sequence[Pair], judge: Judge | None, answering: set[tuple[Place, str]]
+) -> Iterator[_Judged]:
+    """The pairs one by one, each as soon as it was judged.
+
+    Args:
+        pairs: the pairs.
+        judge: approves them.
+        answering: the entries that answer for an alias, which are not to be aliases themselves.
+    """
+    pointing: set[tuple[Place, str]] = set()
     for pair in pairs:
         place: Place = pair.place
         newer, older = _row(place, pair.one), _row(place, pair.other)
@@ -143,7 +153,7 @@ def _judged(pairs: Sequence[Pair], judge: Judge | None) -> Iterator[_Judged]:
             yield one
             continue
         if (place, pair.one) in pointing | answering or (place, pair.other) in pointing:
-            one.told = "one of them has an alias by now"
+            one.told = "one of them is in another alias"
             yield one
             continue
         try:
@@ -242,7 +252,7 @@ def _pair(one: _Judged, width: int) -> Iterator[str]:
         yield f"  {key[:8]}  {one_line(str(hidden(text)), width - 12)}"
         yield f"            → {one_line(answer, width - 14)}"
     if one.approved is None and not one.told:
-        yield f"  {one.approve}"
+        yield f"  {clean(one.approve)}"
     elif one.approved:
         yield f"  approved: {pair.one[:8]} is answered by {pair.other[:8]}"
     else:

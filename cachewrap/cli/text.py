@@ -73,9 +73,9 @@ def answers_text(count: int) -> str:
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
 
 
-def by_rule_text(count: int) -> str:
-    """How many hits needed a rule, for people: ``1 hit by rule``, ``12,345 hits by rule``."""
-    return f"{count_text(count)} {'hit' if count == 1 else 'hits'} by rule"
+def rule_names(rules: Iterable[str]) -> str:
+    """The names of rules of equality, for where there is no room for all of each."""
+    return ", ".join(dict.fromkeys(rule.partition("(")[0] for rule in rules))
 
 
 _CONTROL: Final = {

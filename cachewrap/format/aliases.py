@@ -26,13 +26,21 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 class AliasedError(CorruptEntryError):
     """An alias stands where an answer is read.
 
+    It is raised on the way of every hit by an alias: nothing is read or written for it.
+
     Attributes:
-        alias: the alias.
+        answer: the packed alias.
     """
 
-    def __init__(self, alias: Alias) -> None:
-        super().__init__(f"it is an alias of {alias.target[:12]}…")
-        self.alias = alias
+    def __init__(self, answer: bytes) -> None:
+        Exception.__init__(self)
+        self.answer = answer
+
+    def __str__(self) -> str:
+        try:
+            return f"it is an alias of {unpacked(self.answer).target[:12]}…"
+        except CorruptEntryError as error:
+            return str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,3 @@ def unpacked(answer: bytes) -> Alias:
 def alias_in(entry: Entry) -> Alias | None:
     """The alias that an entry is; None for an answer. Raises `CorruptEntryError`."""
     return unpacked(entry.answer) if entry.kind is Kind.ALIAS else None
-
-
-def aliased(entry: Entry) -> CorruptEntryError:
-    """The error for an alias that is read as an answer."""
-    try:
-        return AliasedError(unpacked(entry.answer))
-    except CorruptEntryError as error:
-        return error

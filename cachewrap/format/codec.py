@@ -9,7 +9,7 @@ import msgspec
 
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.aliases import aliased
+from cachewrap.format.aliases import AliasedError
 from cachewrap.format.classes import called, settle
 from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
 from cachewrap.format.tagging import are_slow, is_bare_list, is_shallow, tag, weighed
@@ -176,7 +176,7 @@ def value_of(entry: Entry) -> Any:
     an alias is `AliasedError`.
     """
     if entry.kind is Kind.ALIAS:
-        raise aliased(entry)
+        raise AliasedError(entry.answer)
     value = decode(entry.kind, entry.answer)
     if isinstance(value, Items):
         return [decode(*item) for item in value.values]

@@ -311,6 +311,17 @@ def read_record(raw: bytes) -> dict[str, Any]:
     return _read_record(raw, start, end, bool(flags & _RECORD_PACKED), dictionaries >> 8)
 
 
+def read_declared(raw: bytes) -> Declared | None:
+    """What was declared of an envelope whose record can be read; None for an exact key.
+
+    Raises `CorruptEntryError`.
+    """
+    _, _, _, _, flags, *_, length, rest = _unpack_head(raw)
+    if not flags & _DECLARED:
+        return None
+    return _read_declared(raw, _HEAD_SIZE + length + _CRC_SIZE + rest)
+
+
 def _read_record(raw: bytes, start: int, end: int, packed: bool, dictionary: int) -> dict[str, Any]:
     record = raw[start + _CRC_SIZE : end]
     if _CRC.unpack_from(raw, start)[0] != crc32(record):

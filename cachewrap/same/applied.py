@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -71,6 +71,9 @@ class Rules:
         """These rules, and behind them those of the others that are not among them."""
         more = [rule for rule in others._rules if rule not in self._rules]
         return Rules([*self._rules, *more]) if more else self
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rules) and other.digest == self.digest

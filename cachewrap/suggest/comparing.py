@@ -13,7 +13,7 @@ from cachewrap.suggest.wording import Proposed
 
 
 class Difference(NamedTuple):
-    """What differs in one place, and what would make it equal.
+    """The difference in one place, and what would make it equal.
 
     Attributes:
         rule: takes it away.

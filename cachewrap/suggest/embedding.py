@@ -21,7 +21,7 @@ _PIECES: Final = 512
 """Pieces of a text that count."""
 
 _AT_ONCE: Final = 1024
-_FEW: Final = 4096
+_FEW: Final = 1024
 """Texts that are compared each with each; more of them go through an index."""
 
 
@@ -94,7 +94,7 @@ def alike(texts: Sequence[str], at_least: float, most: int) -> Iterator[tuple[in
     if len(texts) <= _FEW:
         found = search(vectors, vectors, most, MetricKind.Cos, exact=True)
     else:
-        index = Index(vectors.shape[1], metric="cos", dtype="i8", expansion_add=64)
+        index = Index(ndim=vectors.shape[1], metric="cos", dtype="i8", expansion_add=64)
         index.expansion_search = 32
         index.add(None, vectors)
         found = index.search(vectors, most)

@@ -218,7 +218,7 @@ def spans_of(zone: Zone, text: str) -> tuple[Span, ...]:
 
 
 class Outline(NamedTuple):
-    """What a request is told by when what varies is left out.
+    """The digests of a request without what varies.
 
     Attributes:
         sure: the digest without what is noise.

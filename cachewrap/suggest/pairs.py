@@ -56,7 +56,7 @@ class Pair:
 
 
 class Asked:
-    """What was asked last in stored requests, by all else that is in them.
+    """The last words of stored requests, by all else that is in them.
 
     Attributes:
         entries: how many entries were looked at.

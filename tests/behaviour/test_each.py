@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -134,6 +138,19 @@ class TestAList:
             assert embed(["b", "c"], mode="refresh") == ["new b", "new c"]
             assert embed(["a", "b"]) == [["a", 1], "new b"]
         assert embed.asked == [["a", "b"], ["b", "c"]]
+
+    def test_each_is_a_call_of_its_run_and_an_event(self, store: Any, embed: Embed) -> None:
+        events: list[Any] = []
+        cache = Cache(store, on_event=events.append)
+        with cache.run("lists"):
+            embed(["a"])
+            embed(["a", "b", "b"])
+        (run,) = cache.runs()
+        told = sorted((call.key, call.outcome) for call in run.calls())
+        first, second = (embed.decorated.cache_key([text]) for text in ("a", "b"))
+        expected = [(first, "hit"), (first, "miss"), (second, "joined"), (second, "miss")]
+        assert told == sorted(expected)
+        assert sorted((one.key, one.outcome.value) for one in events) == sorted(expected)
 
     def test_in_mode_replay_says_what_is_missing(self, cache: Cache, embed: Embed) -> None:
         with cache:
@@ -325,6 +342,7 @@ class TestRequests:
         for entry, text in ((first, "a"), (second, "b")):
             assert entry.request["arguments"] == {"size": 0, "texts": [text]}
             assert entry.request["each"] == "texts"
+            assert entry.element is True
             assert entry.value() == answers(text)
 
     def test_an_element_without_a_canonical_form_is_named(self, embed: Embed) -> None:
@@ -385,6 +403,44 @@ class TestRequests:
         assert entry.expires is not None
         embed(["a"], cache=cache, cache_seed=7)
         assert embed.asked == [["a"], ["a"]]
+
+
+class TestErrors:
+    def test_what_was_asked_is_not_kept_alive(self) -> None:
+        embed = Embed()
+        embed.gives = lambda texts: 1 / 0
+        cache = Cache.memory()
+
+        def ask() -> None:
+            with pytest.raises(ZeroDivisionError):
+                embed(["a", "b"], cache=cache)
+
+        ask()
+        gc.collect()
+        gc.disable()
+        try:
+            called = self.refused(embed, cache)
+            assert called() is None
+        finally:
+            gc.enable()
+
+    def refused(self, embed: Embed, cache: Cache) -> weakref.ref[Any]:
+        class Text(str):
+            """A text that can be referred to."""
+
+        text = Text("a")
+        with contextlib.suppress(ZeroDivisionError):
+            embed(["b", text], cache=cache)
+        embed.asked.clear()
+        return weakref.ref(text)
+
+    def test_one_of_the_misses_is_compared_for_the_log(
+        self, embed: Embed, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Cache.memory(), caplog.at_level(logging.DEBUG, "cachewrap"):
+            embed(["a", "b", "c"])
+        told = [one.getMessage() for one in caplog.records if one.name == "cachewrap"]
+        assert len([text for text in told if "is not stored" in text]) == 1
 
 
 class TestMethods:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger.making import ended, write_run
 
 from cachewrap import Cache, llm_cached
 from cachewrap.encryption import generate_key
@@ -205,3 +207,61 @@ def test_what_was_moved_serves_the_same_requests_by_the_same_rules(
     with _under_rules(to) as cache:
         assert ask("on day 2", user="b") == "ON DAY 1"
         assert cache.stats.by_rule == {FIELDS: 1, DAYS: 1}
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(url: str) -> str:
+    """The same with a run: two hits of three needed rules, and one call that joined another."""
+    key, rules = "ab" * 32, (FIELDS, DAYS)
+    rows = [
+        ended(key, "miss", source="m:ask"),
+        ended(key, "hit", source="m:ask"),
+        ended(key, "hit", source="m:ask", rules=rules),
+        ended(key, "hit", source="m:ask", rules=rules[:1]),
+        ended(key, "joined", source="m:judge", rules=rules[:1]),
+    ]
+    with Cache.from_url(url) as cache:
+        write_run(cache, "nightly", rows)
+    return url
+
+
+@pytest.mark.parametrize("width", [80, 130])
+def test_a_run_tells_its_hits_by_rule(
+    run: CommandLine, kept: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = run("runs", "show", "--url", kept, "nightly").out.splitlines()
+    assert shown[2] == "5 calls: 3 hits, 1 joined (3 by rule), 1 miss"
+    part = shown.index("hits by rule:")
+    assert shown[part + 2 : part + 4] == [f"   3  {FIELDS}", f"   1  {DAYS}"]
+    head = next(line.split("  ") for line in shown if line.startswith("SOURCE"))
+    assert "BY RULE" in [name.strip() for name in head]
+    calls = run("runs", "show", "--url", kept, "nightly", "--calls").out.splitlines()
+    told = ", ".join((FIELDS, DAYS)) if width > 80 else "ignore, replace"
+    assert [line.partition("  by ")[2] for line in calls[-3:]] == [
+        told,
+        FIELDS if width > 80 else "ignore",
+        FIELDS if width > 80 else "ignore",
+    ]
+    listed = run("runs", "--url", kept).out.splitlines()
+    assert "BY RULE" in listed[0]
+    assert max(map(len, [*shown[1:], *calls[1:], *listed])) <= width
+
+
+def test_a_run_tells_programs_of_its_rules(run: CommandLine, kept: str) -> None:
+    told = run("runs", "show", "--url", kept, "nightly", "--json", "--calls").lines[0]
+    assert (told["hits_by_rule"], told["by_rule"]) == (3, {FIELDS: 3, DAYS: 1})
+    assert [len(call["rules"]) for call in told["every_call"]] == [0, 0, 2, 1, 1]
+    table = run("runs", "export", "--url", kept, "nightly", "--format", "csv").out
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["rules"] for row in rows[1:3]] == ["", f"{FIELDS}; {DAYS}"]
+
+
+def test_runs_without_rules_say_nothing_of_them(run: CommandLine, url: str) -> None:
+    with Cache.from_url(url) as cache:
+        write_run(cache, "nightly", [ended("ab" * 32, "hit")])
+    for words in (["runs"], ["runs", "show", "nightly"], ["runs", "show", "nightly", "--calls"]):
+        assert "by rule" not in run(*words, "--url", url).out.lower()

@@ -406,6 +406,7 @@ class Caller:
         self.replies: list[Reply[Any]] | None = None
         self.error: BaseException | None = None
         self.calls = 0
+        self.asked: list[str] = []
         self.begin(None)
 
     def report(self, error: CachewrapError, source: str) -> None:
