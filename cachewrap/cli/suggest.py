@@ -62,7 +62,12 @@ Examples:
     help="With --meaning: how much alike, up to 1.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="With --meaning: pairs."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="With --meaning: pairs.",
 )
 @click.option(
     "--judge",

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from cachewrap.entries.stored import StoredEntry
 from cachewrap.errors import CachewrapError
 from cachewrap.patterns import later
 from cachewrap.same import in_call_order, renumber, sorted_by_name
@@ -230,6 +231,12 @@ class Outline(NamedTuple):
 
 
 _packed: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def scope_of(entry: StoredEntry) -> str:
+    """What tells the keys of an entry's cache from others: the digest of its rules, "" for none."""
+    declared = entry._entry.declared
+    return declared.rules if declared is not None else ""
 
 
 def outline(request: dict[str, Any], raw: bytes) -> Outline:
