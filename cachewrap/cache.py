@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
 from cachewrap.call.flight import leading
-from cachewrap.call.terms import Exchange, peek
-from cachewrap.entry import Entry
+from cachewrap.call.terms import Exchange
 from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
@@ -458,6 +457,7 @@ class Cache(KeyValue):
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
             absent, hits = self.stats.absent, self.stats.hits
+            needed = dict(self.stats.by_rule)
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
@@ -466,26 +466,22 @@ class Cache(KeyValue):
                     return miss.explanation
                 raise
         served = self.stats.hits > hits
-        return Explanation("", "", served, (), self.url, served)
+        counts = self.stats.by_rule.items()
+        by = tuple((rule, ()) for rule, count in counts if count > needed.get(rule, 0))
+        return Explanation("", "", served, (), self.url, served, by=by)
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
-        from cachewrap.explain import Explanation, nearest
+        from cachewrap.explain import Explanation, explain_hit, explain_miss
 
-        key, source = exchange.key, exchange.source
-        raw = self._store.get(key)
-        late = self.policy.mode == "replay"
+        key = exchange.key
         with suppress(CorruptEntryError):
-            if raw is not None and peek(key, raw, self._guard, _unread, late=late):
-                return Explanation(source, key, True, (), self.url)
-        asked = exchange.compared()
-        near = nearest(self._store, self._guard, asked, source=source, count=4)
-        others = tuple(other for other in near if other.key != key)
-        return Explanation(source, key, False, others[:3], self.url)
-
-
-def _unread(entry: Entry) -> None:
-    """Whether an entry is there can be told without its answer."""
+            by = self._served_by(key)
+            if by is not None and by != key:
+                return Explanation(exchange.source, key, True, (), self.url, alias=by)
+            if by is not None and (raw := self._store.get(key)) is not None:
+                return explain_hit(self._guard.unseal(key, raw), exchange, self.url)
+        return explain_miss(self._store, self._guard, exchange, self.url, count=3)
 
 
 def _partition(cache_seed: Seed | None) -> str:

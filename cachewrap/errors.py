@@ -104,6 +104,8 @@ class ReplayMissError(CachewrapError, LookupError):
         source: the function (``module:qualname``) or the endpoint (``POST /chat/completions``).
         nearest: the nearest stored canonical request, without secrets; None if there is none.
         diff: how the request differs from it, one line for each field.
+        rules: the rules of a ready set (`cachewrap.same`), which the cache has not, that would have
+            made it equal to one that is stored; none where they would not.
         explanation: all of that, as `Cache.explain` gives it.
         remedy: the mode in which the same call stores its answer; "" where none does.
         elements: of a list that is asked element by element, the numbers of those that are not
@@ -122,12 +124,14 @@ class ReplayMissError(CachewrapError, LookupError):
         source: str = "",
         nearest: dict[str, Any] | None = None,
         diff: tuple[str, ...] = (),
+        rules: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.key = key
         self.source = source
         self.nearest = nearest
         self.diff = diff
+        self.rules = rules
 
     def tell_missing(self, elements: list[int], among: int) -> None:
         """Say which elements of a list are not stored, of how many."""

@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.call.watching import Both, Watching, began_of
 from cachewrap.entry import By, Entry, Outcome, rules_between
 from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError, refusal
-from cachewrap.format.sealing import Guard
+from cachewrap.format.sealing import Guard, answer_under
 from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.telemetry import events
@@ -86,7 +86,7 @@ class Telling(metaclass=Offering):
 
     def _count_rules(self, reply: Reply[Any], by: By) -> None:
         """Count an answer that was stored for another request, if rules have made the two equal."""
-        if reply.entry is not None and reply.outcome is not Outcome.MISS:
+        if reply.entry is not None and reply.outcome is not Outcome.MISS and not reply.alias:
             reply.by = self.count_rules(reply.entry, by)
 
     def count_rules(self, entry: Entry, by: By) -> tuple[str, ...]:
@@ -171,7 +171,8 @@ class Telling(metaclass=Offering):
         began = began_of(getattr(exchange, "begun", None))
         if began is not None:
             with suppress(CodecError):
-                began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
+                raw, entry = answer_under(exchange.key, raw, self._guard)
+                began.replaced(raw, entry.created)
 
     def survive(self, error: CachewrapError, source: str) -> None:
         """Count a fault that does not stop the call of ``source``, and warn of it once.

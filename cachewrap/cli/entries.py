@@ -73,11 +73,11 @@ def facts_and_texts(row: Row) -> dict[str, Any]:
     ``answer`` is in the form that `export` writes, ``answer_text`` what it says. None stands for
     what cannot be read.
     """
-    entry = row.entry
+    answer = row.entry.kind, row.entry.answer
     return {
         **row.facts(),
         "prompt": _readable(lambda: row.prompt),
-        "answer": show_answer(entry.kind, entry.answer),
+        "answer": {"of": target} if (target := row.alias_of) else show_answer(*answer),
         "answer_text": _readable(lambda: row.answer),
     }
 

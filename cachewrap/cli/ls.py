@@ -89,8 +89,9 @@ def command(
 
     They are shown as they are found, in the store's own order; a cache of any size is never held
     in memory. On a terminal what is longer than the screen goes through a pager. `#2` before a
-    prompt is the number of a sample, `≈` an entry that is stored under rules of equality, and `[…]`
-    one element of a list. A line of --json has prompt and answer as well.
+    prompt is the number of a sample, `(alias of 91aa…)` says whose answer it has, `≈` an entry
+    that is stored under rules of equality, and `[…]` one element of a list. A line of --json has
+    prompt and answer as well.
     """
     with where.opened() as places:
         skipped = Skipped()
@@ -300,6 +301,8 @@ def _prompt(row: Row) -> str:
         prompt = row.prompt
     except CorruptEntryError as error:
         return f"({error})"
+    if row.alias_of:
+        prompt = f"(alias of {row.alias_of[:_KEY]}) {prompt}"
     return f"#{sample} {prompt}" if sample else prompt
 
 

@@ -57,6 +57,7 @@ class Place:
         store: where the entries live.
         seed: the seed that they belong to.
         name: what people call its place, where several are read; else ``""``.
+        same: the file with the rules of equality that its URL names; None for none.
 
     Attributes:
         guard: covers the entries that are to be encrypted, with the keys of the environment.
@@ -64,10 +65,11 @@ class Place:
 
     _in_use: ClassVar[list[Place]] = []  # the last disk caches that were used
 
-    def __init__(self, store: Store, seed: str, name: str = "") -> None:
+    def __init__(self, store: Store, seed: str, name: str = "", same: str | None = None) -> None:
         self._store = store
         self.seed = seed
         self.name = name
+        self.same = same
         self.guard: Guard = make_guard(keys_from_environment(), seed)
 
     @property
@@ -198,12 +200,13 @@ class Where:
         store, seed = open_store(url, self._seed)
         opened.callback(store.close)
         _check_there(store, url)
+        same = parse_url(url)[2].get("same")
         if not self.all_seeds:
-            return [Place(store, seed, name)]
+            return [Place(store, seed, name, same)]
         if not isinstance(store, Seeds):
             raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
         allow_many_files()
-        return [Place(store.reseed(seed), seed, name) for seed in store.seeds()]
+        return [Place(store.reseed(seed), seed, name, same) for seed in store.seeds()]
 
     def text(self, places: list[Place]) -> str:
         """The cache that was opened, for people: without its options, and without a password."""

@@ -82,8 +82,10 @@ def _tokens(row: Row) -> str:
 
 def _shown(row: Row, timing: bool) -> list[str]:
     entry, request = row.entry, row.request
+    target = _target(row)
     facts = [
         ("key", f"{row.key}  (seed {row.place.seed})"),
+        ("alias of", row.alias_of),
         ("source", row.source),
         ("model", row.model),
         ("stored", f"{moment_text(entry.created)} UTC, {size_text(row.size)}"),
@@ -108,9 +110,11 @@ def _shown(row: Row, timing: bool) -> list[str]:
         lines += ["", "It is shown as it was asked, before these rules changed it."]
     for turn in row.messages:
         lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
+    if target is not None:
+        entry = target.entry
     pieces = answer_pieces(entry)
     if not pieces:
-        for turn in row.answers():
+        for turn in (target or row).answers():
             lines += ["", f"══ {printable(turn.role, 60)}", clean(turn.text)]
         return lines
     lines += [
@@ -122,6 +126,15 @@ def _shown(row: Row, timing: bool) -> list[str]:
         return [*lines, *(f"{piece.delay:9.3f}s  {_quoted(piece.text)}" for piece in pieces)]
     between = "" if entry.kind is Kind.HTTP else "\n"
     return [*lines, clean(between.join(piece.text for piece in pieces))]
+
+
+def _target(row: Row) -> Row | None:
+    """The entry that an alias leads to; None for what is none, and where nothing is stored there.
+
+    Raises `CorruptEntryError`.
+    """
+    raw = row.place.get(row.alias_of) if row.alias_of else None
+    return None if raw is None else read_row(row.place, row.alias_of, raw)
 
 
 def _quoted(text: str) -> str:
@@ -144,11 +157,17 @@ def _everything(row: Row) -> dict[str, Any]:
 Examples:
   cachewrap explain body.json
   echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
-  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
+  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7
+  cachewrap explain body.json --same rules.toml""",
 )
 @where_beside("file", "FILE [PLACE]...", file_and_places)
+@click.option(
+    "--same",
+    metavar="FILE",
+    help="Rules of equality, in TOML: what they make equal is no difference.",
+)
 @json_option
-def explain(file: str, where: Where, as_json: bool) -> None:
+def explain(file: str, where: Where, same: str | None, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
@@ -166,7 +185,8 @@ def explain(file: str, where: Where, as_json: bool) -> None:
     stored = False
     with where.opened() as places:
         for place in places:
-            explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
+            cache = Cache(place.store, cache_seed=place.seed, same=same or place.same)
+            explanation = cache.explain(asked)
             stored = stored or explanation.stored
             if as_json:
                 click.echo(json_line(jsonable(asdict(explanation))))

@@ -58,6 +58,11 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
+def aliases_text(count: int) -> str:
+    """How many aliases, for people: ``1 alias``, ``12,345 aliases``."""
+    return f"{count_text(count)} {'alias' if count == 1 else 'aliases'}"
+
+
 def calls_text(count: int) -> str:
     """How many calls, for people: ``1 call``, ``12,345 calls``."""
     return f"{count_text(count)} {'call' if count == 1 else 'calls'}"

@@ -13,10 +13,11 @@ import msgspec
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
-from cachewrap.entries.stored import MOST, request_keys
+from cachewrap.entries.stored import MOST, is_http, request_keys
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
 from cachewrap.policy import rules_of
 from cachewrap.request.key import decode_request, is_scrubbed, sample_key
 from cachewrap.same.applied import Rules
@@ -68,7 +69,8 @@ def command(
     The key of an entry that was stored without its request, or with one that scrub= changed,
     cannot be checked, nor can that of a function whose seed= is not among those that are tried, nor
     that of a request which rules of equality changed, without these rules (--same).
-    Exits with 1 if an entry is damaged, or stands under a wrong key.
+    Exits with 1 if an entry is damaged, or stands under a wrong key, or is an alias of what is no
+    longer stored.
 
     With --secrets it looks for what is a credential by its name, its container or its shape, by the
     rules by which requests are stored, tells where each stands, and exits with 1 if there are any.
@@ -142,7 +144,7 @@ def _keys(row: Row, seeds: Iterable[str], same: Rules | None) -> tuple[list[str]
     kind, declared = row.entry.kind, row.entry.declared
     told = kind, row.source, row.seed, row.raw_request, seeds
     keys = request_keys(*told, declared=declared, same=same)
-    return keys, set_by_hand or kind is Kind.HTTP
+    return keys, set_by_hand or is_http(kind, row.source)
 
 
 def _tell_secrets(places: list[Place], as_json: bool) -> int:
@@ -190,6 +192,9 @@ def _secrets_of(row: Row) -> Iterator[tuple[str, Found]]:
         items = codec.decode(Kind.ITEMS, entry.answer)
         parts.append(("answer", [codec.plain_form(*item) for item in items.values]))
         parts.append(("returned", codec.plain_form(*items.returned)))
+    elif (alias := alias_in(entry)) is not None:
+        if alias.kept:
+            yield from _secrets_of(read_row(row.place, row.key, alias.kept))
     else:
         parts.append(("answer", codec.plain_form(entry.kind, entry.answer)))
     for part, value in parts:
@@ -214,8 +219,20 @@ def _named(path: Iterable[str | int]) -> str:
 
 
 def read_answer(row: Row) -> None:
-    """Read the answer as far as that needs no class of its own. Raises `CorruptEntryError`."""
+    """Read the answer as far as that needs no class of its own.
+
+    Raises `CorruptEntryError`, also for an alias of what is not stored, or is an alias itself.
+    """
     entry = row.entry
+    if (alias := alias_in(entry)) is not None:
+        if alias.kept:
+            read_answer(read_row(row.place, row.key, alias.kept))
+        raw = row.place.get(alias.target)
+        if raw is None:
+            raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is no longer stored")
+        if read_row(row.place, alias.target, raw).alias_of:
+            raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is an alias itself")
+        return
     if entry.kind is Kind.HTTP:
         codec.decode(Kind.HTTP, entry.answer)
     elif entry.kind is Kind.ITEMS:

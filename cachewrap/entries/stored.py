@@ -25,6 +25,7 @@ from cachewrap.entries.values import bare
 from cachewrap.entry import Declared, Entry, HttpAnswer, Kind
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
 from cachewrap.request.key import (
     decode_request,
     element_key,
@@ -116,8 +117,19 @@ class StoredEntry:
 
     @property
     def kind(self) -> str:
-        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, or ``"http"``."""
+        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, ``"http"``, or an
+        ``"alias"``.
+        """
         return self._entry.kind.name.lower()
+
+    @property
+    def alias_of(self) -> str:
+        """Of an alias the key of the entry that answers; else ``""``.
+
+        Raises `CorruptEntryError` for an alias that cannot be read.
+        """
+        alias = alias_in(self._entry)
+        return "" if alias is None else alias.target
 
     @property
     def stored_at(self) -> float:
@@ -276,6 +288,7 @@ class StoredEntry:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "bytes": self.size,
+            **({"alias_of": self.alias_of} if self._entry.kind is Kind.ALIAS else {}),
             "rules": self.rules,
             "by": list(self.by),
             "element": self.element,
@@ -415,7 +428,7 @@ def request_keys(
         same: rules of equality, which may be those that it is stored under.
     """
     salts: Iterable[tuple[str, ...]]
-    if kind is Kind.HTTP:
+    if is_http(kind, source):
         salts = [()]
     elif source == "cache.set":
         salts = [("key",)]
@@ -432,6 +445,11 @@ def request_keys(
             return []
     keys = [key_of(salted(*salt, rules=declared.rules), request) for salt in salts]
     return [element_key(key) for key in keys] if declared.element else keys
+
+
+def is_http(kind: Kind, source: str) -> bool:
+    """Whether a request went over HTTP, by what is stored for it and by what was called."""
+    return kind is Kind.HTTP or (kind is Kind.ALIAS and is_endpoint(source))
 
 
 # -- reading them --------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def _lists(path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:
         went = [at for at in range(a, b) if at not in moved]
         came = [at for at in range(c, d) if at not in here]
         for at in range(a, b):
-            if at in moved:
+            if moved.get(at, at) != at:
                 yield Difference(
                     f"{path}[{at}] moved to [{moved[at]}]{_note(path, old[at])}", _MOVED
                 )

@@ -253,7 +253,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     else:
         found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
     declared = None
-    if found != crc or end + _CRC_SIZE + rest != len(raw):
+    if found != crc or end + _CRC_SIZE + rest != len(raw) or flags & _DECLARED:
         if found != crc or not flags & _DECLARED:
             raise CorruptEntryError("an entry is damaged: its checksum does not fit")
         declared = _read_declared(raw, end + _CRC_SIZE + rest)
@@ -265,8 +265,10 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
         if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
         held, more = _KINDS[kind], flags & _DETAILED != 0
-        times, tokens = (created, seconds, expires), (asked, told)
-        return Entry(held, answer, *times, *tokens, read_record, raw, more, declared)
+        # fmt: off
+        return Entry(held, answer, created, seconds, expires, asked, told,
+                     read_record, raw, more, declared)
+        # fmt: on
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 
@@ -307,6 +309,17 @@ def read_record(raw: bytes) -> dict[str, Any]:
     if version != VERSION or (end > len(raw) if flags & _DECLARED else end != len(raw)):
         raise CorruptEntryError("an entry is damaged, or of another format")
     return _read_record(raw, start, end, bool(flags & _RECORD_PACKED), dictionaries >> 8)
+
+
+def read_declared(raw: bytes) -> Declared | None:
+    """What was declared of an envelope whose record can be read; None for an exact key.
+
+    Raises `CorruptEntryError`.
+    """
+    _, _, _, _, flags, *_, length, rest = _unpack_head(raw)
+    if not flags & _DECLARED:
+        return None
+    return _read_declared(raw, _HEAD_SIZE + length + _CRC_SIZE + rest)
 
 
 def _read_record(raw: bytes, start: int, end: int, packed: bool, dictionary: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply
-from cachewrap.entry import By, Declared, Entry, Kind
+from cachewrap.entry import By, Entry, Kind
 from cachewrap.errors import (
     CorruptEntryError,
     ResultsError,
@@ -39,11 +39,7 @@ class ElementExchange(FunctionExchange):
 
     __slots__ = ()
 
-    @property
-    def declared(self) -> Declared:
-        """That its key is not that of a call."""
-        rules = super().declared
-        return Declared(element=True) if rules is None else Declared(rules.rules, rules.by, True)
+    element = True
 
     def load(self, entry: Entry) -> List:
         found = super().load(entry)

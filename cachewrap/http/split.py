@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply
-from cachewrap.entry import Declared, Entry, HttpAnswer, Kind, Outcome
+from cachewrap.entry import Entry, HttpAnswer, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.http.elements import (
     Element,
@@ -65,6 +65,8 @@ class ElementExchange(SdkExchange):
 
     __slots__ = ("_form", "unwanted")
 
+    element = True
+
     def __init__(self, whole: SdkExchange, form: Form, element: Any) -> None:
         body = {**whole.request["body"], "input": element}
         super().__init__(
@@ -74,12 +76,6 @@ class ElementExchange(SdkExchange):
         self.timeout = whole.timeout
         self.unwanted = False
         self._form = form
-
-    @property
-    def declared(self) -> Declared:
-        """See `Exchange`."""
-        found = super().declared
-        return Declared("" if found is None else found.rules, self.by, element=True)
 
     def load(self, entry: Entry) -> Answered:
         """See `Exchange`; the result is the `Element`."""

@@ -153,6 +153,7 @@ def replay_miss(
         "source": error.source,
         "nearest": {"key": near[0].key, "request": _shown(near[0].request)} if near else None,
         "differences": list(error.diff),
+        "rules": list(error.rules),
         "remedy": error.remedy,
     }
     return error_body(shape, 404, message, MISS, extra)
@@ -169,7 +170,12 @@ def _told_to_caller(error: ReplayMissError) -> ReplayMissError:
     if not own:
         message = message.replace(_NOTHING, _NOTHING_OF_CALLER)
     found = ReplayMissError(
-        message, key=error.key, source=error.source, nearest=told.nearest, diff=told.diff
+        message,
+        key=error.key,
+        source=error.source,
+        nearest=told.nearest,
+        diff=told.diff,
+        rules=told.rules,
     )
     found.explanation, found.remedy = told.explanation, error.remedy
     return found

@@ -25,6 +25,8 @@ from cachewrap.pytest_plugin.cassettes import (
     on_command_line,
     places_of,
     prune,
+    rules_for,
+    rules_of_run,
     wish_of,
 )
 from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
@@ -152,6 +154,8 @@ class Session:
         self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()
     ) -> WatchedCache:
         options = {"encryption_key": None, **wish.options}
+        if "same" not in options:
+            options["same"] = rules_for(item)
         return self._cache(item, path, self.mode(wish.mode), wish.seed, options, reads=reads)
 
     def _own(self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()) -> None:
@@ -305,7 +309,8 @@ class Session:
         path = str(folder / FIXTURES)
         cache = self._fixtures.get(path)
         if cache is None:
-            cache = self._cache(item, path, self.mode(), 41, {"encryption_key": None}, test=test)
+            options = {"encryption_key": None, "same": rules_of_run(self._config)}
+            cache = self._cache(item, path, self.mode(), 41, options, test=test)
             self._fixtures[path] = cache
             self.tally.owners[path].add("fixtures")
         return cache

@@ -25,7 +25,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
-from cachewrap.explain import Explanation
+from cachewrap.explain import Explanation, sets_of
 from cachewrap.format.envelope import ENCRYPTED
 from cachewrap.ledger.recorder import Section
 from cachewrap.ledger.recording import NAME_VARIABLE, standing
@@ -99,6 +99,8 @@ class Journal:
         name = (cache.seed or "", key)
         with self._lock:
             self.used.add(name)
+            if reply.alias:
+                self.used.add((name[0], reply.alias))
             if reply.outcome is not Outcome.MISS:
                 self.counts["replayed"] += 1
             elif reply.own:
@@ -118,6 +120,8 @@ class Journal:
                     command = f"{COMMAND}{miss.remedy} {self._test}"
                     miss.advise(command)
                 told = f"{miss.source}: {differs}"
+                if miss.rules:
+                    told += f" (equal with {', '.join(sets_of(miss.rules))} in llm_cache_same)"
                 self.missed.setdefault(miss.key or miss.source, (told, command))
             raise
 

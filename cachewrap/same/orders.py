@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cachewrap.same.paths import items, member, with_items, with_member
+from cachewrap.same.steps import items, member, with_items, with_member
 
 CALL_IDS: Final = (
     # OpenAI, chat completions; the messages of LangChain and others
@@ -47,6 +47,8 @@ def in_order_of_calls(conversation: list[Any]) -> tuple[list[Any], list[Any]]:
     very one where nothing was moved, come the orders that were changed: where, and from which
     places the results came.
     """
+    if not any(map(_may_be_moved, conversation)):
+        return conversation, []
     places: dict[str, int] = {}
     moved: list[Any] = []
     found = conversation
@@ -71,6 +73,20 @@ def in_order_of_calls(conversation: list[Any]) -> tuple[list[Any], list[Any]]:
     if order is None:
         return found, moved
     return [found[at] for at in order], [*moved, order]
+
+
+def _may_be_moved(item: Any) -> bool:
+    """Whether an item may be or hold the result of a tool: a quick look, since most do not."""
+    return type(item) is dict and (
+        len(item) == 1
+        or "tool_call_id" in item
+        or "call_id" in item
+        or "parts" in item
+        or type(item.get("content")) not in _TEXT
+    )
+
+
+_TEXT: Final = frozenset({str, type(None)})
 
 
 def _sorted_runs(ids: list[str | None], places: dict[str, int]) -> list[int] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.same.costs import Search, TooDear, bounded
+from cachewrap.same.costs import Search, TooDear, bounded, is_cheap
 from cachewrap.same.orders import (
     CALL_IDS,
     CONVERSATIONS,
@@ -20,7 +20,9 @@ from cachewrap.same.orders import (
     in_order_of_calls,
     in_order_of_names,
 )
-from cachewrap.same.paths import GONE, Path, items, part_of, texts_changed, with_items
+from cachewrap.same.paths import Path, part_of
+from cachewrap.same.signs import sign_of
+from cachewrap.same.steps import GONE, items, texts_before, texts_changed, with_items
 
 Request: TypeAlias = dict[str, Any]
 
@@ -92,6 +94,20 @@ ASKED: Final = frozenset(
 """What cannot be ignored as a whole: every question would have the answer to the first one."""
 
 
+_SAID: Final = frozenset({"content", "parts", "text"})
+"""The members of what is asked that say it."""
+
+
+def _asks_all(path: Path) -> bool:
+    """Whether a path stands for all that is asked."""
+    if path.is_short and path.first in ASKED:
+        return True
+    names = path.names
+    if path.is_chosen or not names:
+        return not names
+    return names[0] in ASKED and (len(names) == 1 or set(names[1:]) <= _SAID)
+
+
 class _Ignore(Rule):
     """A rule that leaves fields out."""
 
@@ -99,7 +115,7 @@ class _Ignore(Rule):
 
     def __init__(self, paths: list[Path]) -> None:
         for path in paths:
-            if path.is_short and path.first in ASKED:
+            if _asks_all(path):
                 raise ConfigurationError(
                     f"ignore() cannot leave out {path.text!r}: it is what is asked, and every "
                     "question would get the answer to the first one"
@@ -117,7 +133,9 @@ class _Ignore(Rule):
             return GONE
 
         for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
-            request = path.rewrite(request, leave_out)
+            before, request = request, path.rewrite(request, leave_out)
+            if before is not request and path.is_many:
+                rest.append(path.places(before))
         return request, rest
 
 
@@ -145,24 +163,36 @@ NAMES_OF_MODELS: Final = frozenset(
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_plain", "_search", "_text", "_where")
+    __slots__ = ("_numbered", "_pattern", "_plain", "_search", "_sign", "_text", "_where")
 
-    def __init__(self, pattern: re.Pattern[str], text: str, where: list[Path] | None) -> None:
+    def __init__(
+        self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
+    ) -> None:
         places = None if where is None else [path.text for path in where]
         shown = f"replace({_raw(pattern.pattern)}, {_quoted(text)}"
         if places:
             shown += f", where={_quoted(places[0]) if len(places) == 1 else places}"
-        super().__init__(f"{shown})", ["replace", pattern.pattern, pattern.flags, text, places])
+        form = ["replace", pattern.pattern, pattern.flags, text, places]
+        if numbered:
+            shown += ", numbered=True"
+            form.append("numbered")
+        super().__init__(f"{shown})", form)
         try:
             pattern.sub(text, "")  # which reads the text, whatever it finds
         except (re.error, IndexError) as error:
             raise ConfigurationError(
                 f"replace(): the text {text!r} cannot be put in place of a match: {error}"
             ) from None
+        self._pattern = pattern
         self._search = bounded(pattern)
+        self._sign = sign_of(pattern, is_cheap)
+        self._numbered = numbered
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Replace, (self._pattern, self._text, self._where, self._numbered)
 
     def apply(self, request: Request) -> Changed:
         try:
@@ -175,43 +205,51 @@ class _Replace(Rule):
                 return request, []
 
     def _applied(self, request: Request, search: Search) -> Changed:
-        rest: list[Any] = []
-        text, plain = self._text, self._plain
+        before = request
+        text, plain, sign = self._text, self._plain, self._sign
+        numbers: dict[str, str] | None = {} if self._numbered else None
 
         def change(value: str) -> str:
+            if sign is not None and not sign(value):
+                return value
             made: list[str] = []
-            found: list[Any] = []
             end = 0
             for match in search(value):
                 begin = match.start()
-                made += (value[end:begin], text if plain else match.expand(text))
-                found.append([begin, match.group()])
+                new = text if plain else match.expand(text)
+                if numbers is not None:
+                    new += numbers.setdefault(match.group(), str(len(numbers) + 1))
+                made += (value[end:begin], new)
                 end = match.end()
             if not made:
                 return value
             new = "".join((*made, value[end:]))
-            if new == value:
-                return value
-            rest.append(found)
-            return new
+            return value if new == value else new
 
         if self._where is not None:
             for path in self._where:
-                request = path.rewrite(request, lambda value: texts_changed(value, change, _NONE))
-            return request, rest
-        part = part_of(request)
-        held: Any = request if part is None else request[part]
-        new = texts_changed(held, change, NAMES_OF_MODELS)
-        if new is held:
-            return request, rest
-        return (new if part is None else {**request, part: new}), rest
+                request = path.rewrite(
+                    request, lambda value: texts_changed(value, change, _NONE, self._numbered)
+                )
+        elif (part := part_of(request)) != "":
+            held: Any = request if part is None else request[part]
+            new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)
+            if new is not held:
+                request = new if part is None else {**request, part: new}
+        rest: list[Any] = []
+        texts_before(before, request, [], rest)
+        return request, rest
 
 
 _NONE: Final[frozenset[str]] = frozenset()
 
 
 def replace(
-    pattern: str | re.Pattern[str], text: str, *, where: str | Sequence[str] | None = None
+    pattern: str | re.Pattern[str],
+    text: str,
+    *,
+    where: str | Sequence[str] | None = None,
+    numbered: bool = False,
 ) -> Rule:
     """Put a text in place of what a regular expression finds: a date, a path, an address.
 
@@ -224,6 +262,8 @@ def replace(
         where: path or paths of the texts; what stands there may also be an object or a list, all
             texts of which are meant. By default all texts of the JSON body or of the arguments,
             but for the names of models.
+        numbered: whether a number is put behind the text, by order of first sight of what is
+            replaced: so that what was equal stays equal, and what differed differs.
 
     Raises `ConfigurationError` for a pattern that cannot be read or may take too long, see
     `cachewrap.same.costs`.
@@ -241,7 +281,7 @@ def replace(
     places = None
     if where is not None:
         places = _paths("replace", [where] if isinstance(where, str) else where)
-    return _Replace(pattern, text, places)
+    return _Replace(pattern, text, places, numbered)
 
 
 # -- ids that only link things -----------------------------------------------------------------
@@ -324,19 +364,21 @@ class _Ordered(Rule):
 
     def apply(self, request: Request) -> Changed:
         rest: list[Any] = []
-        number = 0
+        seen = 0
 
         def ordered(value: Any) -> Any:
+            nonlocal seen
+            seen += 1
             held = items(value)
             if len(held) < 2:
                 return value
             new, moved = self._order(held)
             if not moved:
                 return value
-            rest.append([number, moved])
+            rest.append([seen, moved])
             return with_items(value, new)
 
-        for number, path in enumerate(self._paths):  # noqa: B007  # `ordered` reads it
+        for path in self._paths:
             request = path.rewrite(request, ordered)
         return request, rest
 

@@ -10,10 +10,11 @@ AGENTS: Final[tuple[Rule, ...]] = (
     in_call_order,
     sorted_by_name,
     renumber(),
-    replace(r"\bat 0x[0-9a-fA-F]{6,16}\b", "at 0x…"),
+    replace(r"\bat 0x[0-9a-fA-F]{6,16}\b", "at 0x…", numbered=True),
     replace(
-        r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-        "00000000-0000-0000-0000-000000000000",
+        r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b",
+        "uuid-",
+        numbered=True,
     ),
 )
 """What differs from one run of an agent to the next by no doing of its user.
@@ -24,6 +25,27 @@ objects and UUIDs in texts (CrewAI prints functions into its plans).
 """
 
 STEERING: Final[tuple[Rule, ...]] = (
-    ignore("metadata", "user", "store", "service_tier", "serviceTier"),
+    # Who asks. OpenAI, API reference: an identifier of an end user, to find the prompt cache and
+    # for its checks for abuse. OpenRouter, "User Tracking": may keep users apart, each at a
+    # provider of its own.
+    ignore("user"),
+    # What is kept beside a request. OpenAI, API reference: for the dashboard, and to find objects
+    # by. Anthropic, API reference of messages: `user_id`, for its checks for abuse. LiteLLM,
+    # "Routing based on request metadata": may choose a model by its tags. AWS, API reference of
+    # Converse and InvokeModel: to filter the log of invocations by.
+    ignore("metadata", "requestMetadata", "headers.x-amzn-bedrock-request-metadata"),
+    # Whether the answer is kept. OpenAI, API reference: for evaluations, distillation, and to go on
+    # from it with `previous_response_id`, which an answer that was not kept does not let.
+    ignore("store"),
+    # Which capacity serves it. OpenAI, API reference and "Flex processing"; Anthropic, "Service
+    # tiers"; Groq, "Service Tiers"; AWS, API reference of Converse and InvokeModel: price, speed,
+    # availability. An answer names its tier.
+    ignore("service_tier", "serviceTier", "headers.x-amzn-bedrock-service-tier"),
+    # In no key of a request over HTTP, see `cachewrap.request.canonical`: here for functions with
+    # such parameters.
+    ignore(
+        *("cache_control", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+        "safety_identifier",
+    ),
 )
 """What steers and tracks a request and no model reads, by its provider's documentation."""

@@ -20,7 +20,7 @@ from cachewrap import (
     no_cache,
 )
 from cachewrap.entry import Facts
-from cachewrap.explain.nearest import nearest
+from cachewrap.explain import Explanation, nearest
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.request.key import encode
@@ -370,14 +370,14 @@ class TestSearchesOfAnEventLoop:
         under_way: list[int] = []
         most = [0, 0]
 
-        def search(*args: object, **options: object) -> tuple[()]:
+        def search(*args: object, **options: object) -> Explanation:
             under_way.append(1)
             most[:] = most[0] + 1, max(most[1], len(under_way))
             time.sleep(0.02)
             under_way.pop()
-            return ()
+            return Explanation("", "", False, (), "")
 
-        monkeypatch.setattr("cachewrap.explain.nearest", search)
+        monkeypatch.setattr("cachewrap.explain.explain_miss", search)
         return most
 
     def test_take_their_turns(self, searches: list[int]) -> None:

@@ -256,6 +256,7 @@ def test_one_that_is_never_stored_has_neither() -> None:
         "source": "POST /batches",
         "nearest": None,
         "differences": [],
+        "rules": [],
         "remedy": "",
     }
 
