@@ -24,9 +24,11 @@ from benchmarks import (
     growth,
     ledger,
     libraries,
+    lists,
     misses,
     once,
     patched,
+    rules,
     runs_diff,
     serve,
     shapes,
@@ -62,6 +64,7 @@ def groups(entries: int) -> dict[str, Rows]:
         | libraries.groups()
         | answers.groups()
         | misses.groups()
+        | lists.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
@@ -145,6 +148,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if wanted("rules"):
+        yield from _split(rules.hits(options.rounds))
     if options.words and wanted("ledger"):
         yield from _split(ledger.hits(max(3, options.rounds // 10)))
         yield ledger.sizes(100_000)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CorruptEntryError as CorruptEntryError,
         MissingTypeError as MissingTypeError,
         ReplayMissError as ReplayMissError,
+        ResultsError as ResultsError,
         StoreError as StoreError,
         UnkeyableError as UnkeyableError,
         UnsupportedTypeError as UnsupportedTypeError,
@@ -68,7 +69,7 @@ _NAMES = {
     "cachewrap.cache": "Cache",
     "cachewrap.errors": """
         CacheWarning CachewrapError CodecError ConfigurationError CorruptEntryError
-        MissingTypeError ReplayMissError StoreError UnkeyableError UnsupportedTypeError
+        MissingTypeError ReplayMissError ResultsError StoreError UnkeyableError UnsupportedTypeError
     """,
     "cachewrap.function.decorator": "llm_cached",
     "cachewrap.http.aiohttp": "CachedMiddleware patch_aiohttp unpatch_aiohttp",

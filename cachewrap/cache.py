@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
 from cachewrap.call.flight import leading
-from cachewrap.call.terms import Exchange, peek
-from cachewrap.entry import Entry
+from cachewrap.call.terms import Exchange
 from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
@@ -473,18 +472,16 @@ class Cache(KeyValue):
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
-        from cachewrap.explain import explain_hit, explain_miss
+        from cachewrap.explain import Explanation, explain_hit, explain_miss
 
-        key, late = exchange.key, self.policy.mode == "replay"
-        raw = self._store.get(key)
+        key = exchange.key
         with suppress(CorruptEntryError):
-            if raw is not None and peek(key, raw, self._guard, _unread, late=late):
+            by = self._served_by(key)
+            if by is not None and by != key:
+                return Explanation(exchange.source, key, True, (), self.url, alias=by)
+            if by is not None and (raw := self._store.get(key)) is not None:
                 return explain_hit(self._guard.unseal(key, raw), exchange, self.url)
         return explain_miss(self._store, self._guard, exchange, self.url, count=3)
-
-
-def _unread(entry: Entry) -> None:
-    """Whether an entry is there can be told without its answer."""
 
 
 def _partition(cache_seed: Seed | None) -> str:

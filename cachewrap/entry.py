@@ -9,6 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from cachewrap.patterns import later
+
 MAX_ENTRY_BYTES: Final = 256 * 2**20
 """What one entry may become in memory when it is opened, where a cache says nothing else.
 
@@ -17,6 +19,9 @@ numbers of Python, half of it as JSON.
 """
 
 _KEPT_AT_LEAST: Final = 86400.0
+
+_VERSION: Final = later(r"POST (?:/[^/ ]+)*/v[0-9][a-z0-9]*")
+"""What stands in front of an endpoint's path where the base URL of its SDK has a version."""
 
 
 class Outcome(enum.Enum):
@@ -35,6 +40,7 @@ class Kind(enum.IntEnum):
     VALUE = 2
     HTTP = 3
     ITEMS = 4
+    ALIAS = 5
 
 
 By: TypeAlias = tuple[tuple[str, bytes], ...]
@@ -161,6 +167,15 @@ class Items:
     values: list[tuple[Kind, bytes]]
     delays: list[float]
     returned: tuple[Kind, bytes]
+
+
+def same_source(one: str, other: str) -> bool:
+    """Whether two sources are the same: of SDKs an endpoint is without what their base URL has."""
+    if one == other:
+        return True
+    longer, shorter = sorted((one, other), key=len, reverse=True)
+    path = shorter.removeprefix("POST ")
+    return path[:1] == "/" and _VERSION.fullmatch(longer.removesuffix(path)) is not None
 
 
 def kept_until(expires: float, now: float) -> float:

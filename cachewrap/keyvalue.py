@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,9 +12,15 @@ import msgspec
 
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
-from cachewrap.entry import kept_until
-from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
+from cachewrap.entry import Entry, kept_until
+from cachewrap.errors import (
+    ConfigurationError,
+    CorruptEntryError,
+    StoreError,
+    UnsupportedTypeError,
+)
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias, AliasedError, alias_in, unpacked
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
@@ -65,11 +71,50 @@ class KeyValue(Serving):
             raw = self._store.get(stored)
             if raw is None:
                 return default
-            found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
+            found: tuple[Any, object] | None
+            try:
+                found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
+            except AliasedError as there:
+                alias = unpacked(there.answer)
+                found = self._led_to(stored, alias, codec.value_of, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
         return default if found is None else found[0]
+
+    def _led_to(
+        self, key: str, alias: Alias, load: Callable[[Entry], Any], *, late: bool
+    ) -> tuple[Any, str] | None:
+        """What an alias leads to, else what it keeps of before it, and the key of that.
+
+        None where neither serves. Raises as `peek` does where one cannot be read.
+        """
+        wrong: CorruptEntryError | None = None
+        kept = self._guard.close(key, alias.kept) if alias.kept else None
+        for name, raw in ((alias.target, self._store.get(alias.target)), (key, kept)):
+            try:
+                if raw is not None and (found := peek(name, raw, self._guard, load, late)):
+                    return found[0], name
+            except CorruptEntryError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
+        return None
+
+    def _served_by(self, key: str) -> str | None:
+        """The key of the entry that serves under a key: another one where that has an alias.
+
+        None where nothing does. Raises `StoreError`, and `CorruptEntryError`.
+        """
+        late = self.policy.mode == "replay"
+        raw = self._store.get(key)
+        found = None if raw is None else peek(key, raw, self._guard, _unread, late)
+        if found is None:
+            return None
+        if (alias := alias_in(found[1])) is None:
+            return key
+        led = self._led_to(key, alias, _unread, late=late)
+        return None if led is None else led[1]
 
     def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
@@ -152,6 +197,7 @@ class KeyValue(Serving):
         older_than: Age | None = None,
         min_size: Size | None = None,
         max_size: Size | None = None,
+        rules: str | None = None,
     ) -> Iterator[StoredEntry]:
         """What is stored under this seed and fits every filter, one `StoredEntry` after the other.
 
@@ -169,6 +215,8 @@ class KeyValue(Serving):
             older_than: stored before that.
             min_size: bytes in the store, at least: a number, or text such as ``"10k"``.
             max_size: bytes, at most.
+            rules: stored under rules of equality: ``"any"``, ``"none"``, or the beginning of their
+                digest, as `StoredEntry.rules` has it.
 
         >>> from datetime import timedelta
         >>> with Cache.memory() as cache:
@@ -193,6 +241,7 @@ class KeyValue(Serving):
             older_than=older_than,
             min_size=min_size,
             max_size=max_size,
+            rules=rules,
         )
         if self._seed is None:
             return iter(())
@@ -205,6 +254,55 @@ class KeyValue(Serving):
             self.survive(error, "cache.entries")
 
         return read_entries(self._store, read, wanted, left_out)
+
+    def alias(self, key: Any, target: Any) -> None:
+        """Have a key answered by the entry under another one, until `unalias` takes that back.
+
+        Whoever calls this says that the two requests may have one answer; it asks nobody, and
+        compares no texts. What is stored under the key meanwhile is kept, and comes back with
+        `unalias`. A key that has an alias already is given the other target.
+
+        >>> from cachewrap import Cache, llm_cached
+        >>> @llm_cached
+        ... def ask(prompt: str) -> str:
+        ...     return f"the answer to {prompt}"
+        >>> with Cache.memory() as cache:
+        ...     answer = ask("Turn the lights on.")
+        ...     cache.alias(ask.cache_key("Lights on!"), ask.cache_key("Turn the lights on."))
+        ...     ask("Lights on!")
+        'the answer to Turn the lights on.'
+
+        Args:
+            key: the key that is answered so, as `get` takes it, be anything stored under it or not.
+            target: the key of the entry that answers. It is no alias itself.
+
+        Raises `ConfigurationError` for two requests that are not of one function or endpoint, or
+        are not answered in the same way, for a target under which nothing is stored, and in a mode
+        that stores nothing; and `StoreError` and `CorruptEntryError`.
+        """
+        from cachewrap.entries.aliases import add_alias
+
+        if self._idle or self.policy.mode in ("replay", "read_only"):
+            raise ConfigurationError(
+                f"an alias is stored, and {self!r} stores nothing: open it in mode normal"
+            )
+        add_alias(self._store, self._guard, _store_key(key), _store_key(target))
+
+    def aliases(self) -> Iterator[StoredEntry]:
+        """The aliases of this seed, each an entry with its ``key`` and ``alias_of``.
+
+        They are among the `entries` as well, whose errors it raises.
+        """
+        return (entry for entry in self.entries() if entry.alias_of)
+
+    def unalias(self, key: Any) -> bool:
+        """Take an alias back; whether the key had one. What was stored there before is back.
+
+        Raises `StoreError`, and `CorruptEntryError` for what is stored there and cannot be read.
+        """
+        from cachewrap.entries.aliases import remove_alias
+
+        return self._seed is not None and remove_alias(self._store, self._guard, _store_key(key))
 
     def run(self, name: str) -> RunBlock:
         """A block of this cache whose calls belong to a run: what was asked, in order, is kept.
@@ -243,6 +341,10 @@ class KeyValue(Serving):
 
         whole: Any = self
         return runs_of(whole)
+
+
+def _unread(entry: Entry) -> None:
+    """Whether an entry is there can be told without its answer."""
 
 
 def _plain_request(key: Any) -> bytes:

@@ -103,6 +103,7 @@ def _stored(cache: Any) -> list[str]:
 def _counted(stats: Any) -> str:
     facts = stats.as_dict()
     notes = [
+        *_reasons("by rule", facts["by_rule"], facts["hits_by_rule"]),
         *_reasons("not stored", facts["unstored_reasons"]),
         *_reasons("not cacheable", facts["bypass_reasons"]),
         *_reasons("to hosts that are not known", facts["unknown_hosts"]),
@@ -142,11 +143,12 @@ def _number(count: int, one: str, more: str) -> str:
     return f"{count:,} {one if count == 1 else more}"
 
 
-def _reasons(what: str, counted: Mapping[str, int]) -> list[str]:
+def _reasons(what: str, counted: Mapping[str, int], total: int | None = None) -> list[str]:
+    """What was counted by its reason; of the total, where one thing may have several reasons."""
     if not counted:
         return []
     named = ", ".join(f"{name} ({count:,})" for name, count in itertools.islice(counted.items(), 5))
-    return [f"{sum(counted.values()):,} {what}: {named}"]
+    return [f"{sum(counted.values()) if total is None else total:,} {what}: {named}"]
 
 
 def _table(groups: list[dict[str, Any]]) -> str:

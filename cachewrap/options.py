@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakKeyDictionary, ref
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
@@ -12,6 +13,9 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.policy import UNSET, Mode, Policy, Seed, Ttl, Unset, check_mode, ttl_seconds
 from cachewrap.request.key import inside_key, sample_key
 from cachewrap.urls import wrong_cache
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 
 def active_cache() -> Cache | None:
@@ -38,7 +42,7 @@ def choose_cache(
     Args:
         cache: the call's own cache.
         cache_seed: the call's own seed.
-        default: gives the cache of a call outside any block.
+        default: gives the cache of a call outside any block; a `Default` its rules as well.
         mode: the call's own mode.
         counted: whether it is for a call that is made, which the mode ``"off"`` lets go past and
             counts; else the mode does not matter.
@@ -64,22 +68,48 @@ def choose_cache(
         if counted:
             cache.bypass("", "mode off")
             return None
+    if type(default) is Default and default.same is not None:
+        return default.served(cache)
     return cache
 
 
 class Default:
     """The cache that serves calls outside any block, and what a patch says of all calls.
 
-    Attributes:
+    Args:
         cache: it, or None.
         split: whether lists are told apart, where a cache does not say.
+        same: rules of equality, which hold behind those of whatever cache serves a call.
     """
 
-    __slots__ = ("cache", "split")
+    __slots__ = ("_served", "cache", "same", "split")
 
-    def __init__(self) -> None:
-        self.cache: Cache | None = None
-        self.split = False
+    def __init__(
+        self, cache: Cache | None = None, *, split: bool = False, same: Rules | None = None
+    ) -> None:
+        self.cache = cache
+        self.declare(split=split, same=same)
+
+    def declare(self, *, split: bool, same: Rules | None) -> None:
+        """From now on this is said of all calls."""
+        self.split = split
+        # Each cache holds its own views: here they are only found quickly.
+        self._served: WeakKeyDictionary[Cache, ref[Cache]] = WeakKeyDictionary()
+        self.same = same
+
+    def served(self, cache: Cache) -> Cache:
+        """A cache as it serves the calls of the patch: under its own rules, and those of that."""
+        if (rules := self.same) is None:
+            return cache
+        served = self._served
+        known = served.get(cache)
+        view = None if known is None else known()
+        if view is None:
+            policy = cache.policy
+            both = rules if policy.same is None else policy.same.followed_by(rules)
+            view = cache._view(replace(policy, same=both))
+            served[cache] = ref(view)
+        return view
 
     def __call__(self) -> Cache | None:
         return self.cache

@@ -132,6 +132,24 @@ def ask_fifty(cache: Cache, prompt: str, stage: Stage) -> list[str]:
     return asyncio.run(all_at_once())
 
 
+@llm_cached(each="texts", ignore=["stage"])
+def embed(texts: list[str], stage: Stage) -> list[str]:
+    """Answers for all when it is let."""
+    for text in texts:
+        stage.note(f"call {text}")
+    stage.note("call")
+    while not stage.count("answer"):
+        time.sleep(0.002)
+    return [f"answer to {text}" for text in texts]
+
+
+def ask_list(cache: Cache, texts: list[str], stage: Stage) -> list[str]:
+    """A list, from one process."""
+    stage.note("asked")
+    with cache:
+        return embed(texts, stage)
+
+
 class ForkingStage(Stage):
     """A stage on which the first process that calls upstream forks, and its child waits."""
 

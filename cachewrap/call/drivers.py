@@ -84,7 +84,8 @@ def run(flow: Flow[T], store: Store, call: Callable[..., Any] | None = None) -> 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
+        # A traceback holds this frame: a cycle that would keep the call's arguments.
+        result = error = None
 
 
 def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
@@ -161,13 +162,16 @@ def _perform_all(
     done: list[Outcome] = [(None, None)] * len(effects)
     try:
         if joint:
+            open_yet = list(joint)
             try:
                 results = store.do_many(list(joint.values()))
+                while open_yet:
+                    at = open_yet[-1]
+                    done[at] = settled(effects[at], results.pop(), store)
+                    open_yet.pop()
             except BaseException:
-                interrupted([effects[at] for at in joint], store)
+                interrupted([effects[at] for at in open_yet], store)
                 raise
-            for at, result in zip(joint, results, strict=True):
-                done[at] = settled(effects[at], result, store)
         for at, effect in enumerate(effects):
             if at not in joint:
                 try:
@@ -214,7 +218,7 @@ async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None
+        result = error = None
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any]] | None) -> Any:
@@ -292,13 +296,16 @@ async def _aperform_all(
     saving: list[int] = []
     try:
         if joint:
+            open_yet = list(joint)
             try:
                 results = await store.ado_many(list(joint.values()))
+                while open_yet:
+                    at = open_yet[-1]
+                    done[at] = settled(effects[at], results.pop(), store)
+                    open_yet.pop()
             except BaseException:
-                interrupted([effects[at] for at in joint], store)
+                interrupted([effects[at] for at in open_yet], store)
                 raise
-            for at, result in zip(joint, results, strict=True):
-                done[at] = settled(effects[at], result, store)
         else:  # a store puts what tasks write in one piece
             saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
             writes = [_aoutcome(effects[at], store, call) for at in saving]

@@ -29,12 +29,14 @@ from cachewrap.call.terms import (
     Reply,
     Seen,
     Terms,
+    found_by,
     found_in,
     found_since,
     joined_in,
 )
 from cachewrap.entry import Outcome, kept_until
 from cachewrap.errors import CodecError, StoreError
+from cachewrap.format.aliases import AliasedError
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
@@ -76,11 +78,19 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[R
     if seen is not None and seen == before.stale:
         return before
     found = found_in(exchange, seen, terms)
+    if found.alias and isinstance(found, Absent):
+        found = yield from follow_alias(exchange, found, terms)
     if terms.mode == "replay" and isinstance(found, Absent):
         terms.refused()
         explanation = yield from _explain(exchange, terms)
         raise explanation.error(found.why) from found.why
     return found
+
+
+def follow_alias(exchange: Exchange[R], absent: Absent, terms: Terms) -> Flow[Reply[R] | Absent]:
+    """What is found under the target of an alias, see `found_by`."""
+    assert absent.alias is not None
+    return found_by(exchange, absent, (yield from _read(absent.alias.target)), terms)
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
@@ -96,7 +106,7 @@ def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Fl
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
-    if terms.mode != "refresh":
+    if terms.mode != "refresh" and terms.compares:
         explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 
@@ -188,6 +198,8 @@ def _keep(
         value = exchange.load(entry)
         if left and before is not None:
             entry = terms.guard.unseal(exchange.key, before)  # which runs find there
+    except AliasedError:  # approved just now: whoever waits for this answer looks once more
+        return Reply(Outcome.MISS, result), AGAIN
     except CodecError as error:
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
@@ -214,6 +226,8 @@ def fetch(
     until: float | None = None
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
+        if found.alias and isinstance(found, Absent):  # of those who look for several at once
+            found = yield from follow_alias(exchange, found, terms)
         if isinstance(found, Reply):
             return found
         seen = None
@@ -401,6 +415,9 @@ def _claim(
         since: tuple[Reply[R], Landing] | Absent = ABSENT
         if seen is not None:
             since = found_since(exchange, seen, before, terms, outcome)
+            if isinstance(since, Absent) and since.alias:
+                led = yield from follow_alias(exchange, since, terms)
+                since = led if isinstance(led, Absent) else (led, AGAIN)
         if claim is not Claim.HELD or not isinstance(since, Absent):
             return since
         until = until or _wait_until(exchange, terms)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from cachewrap.call.drivers import arun, run
@@ -16,13 +18,13 @@ from cachewrap.call.watching import Watching
 from cachewrap.entry import Outcome
 from cachewrap.errors import CodecError, ReplayMissError, StoreError
 from cachewrap.stores.base import Store
-from cachewrap.telemetry.events import Watch
+from cachewrap.telemetry.events import Watch, log
 
 R = TypeVar("R")
 
 
 class Serves(Protocol):
-    """What serves the requests: the part of `Serving` that this needs."""
+    """The part of `Serving` that serves several requests at once."""
 
     _terms: Terms
     _watched: Store
@@ -147,12 +149,12 @@ class _Listed(Generic[R]):
         terms = self._cache._terms
         if terms.mode == "replay":
             return self._refusing()
-        return together(
-            [
-                fetch(self._exchanges[at], terms, absent)
-                for at, absent in zip(self.missing, self._absent, strict=True)
-            ]
-        )
+        flows = []
+        for at, absent in zip(self.missing, self._absent, strict=True):
+            flows.append(fetch(self._exchanges[at], terms, absent))
+            if terms.compares and log.isEnabledFor(logging.DEBUG):
+                terms = replace(terms, compares=False)
+        return together(flows)
 
     def _refusing(self) -> Flow[list[Reply[R]]]:
         replies: list[Reply[R]] = []
@@ -200,7 +202,7 @@ class _Listed(Generic[R]):
                 reply = _again(reply, exchange)
             if at in self._watches:
                 cache.finish(reply, exchange, self._watches[at])
-            elif reply.outcome is Outcome.HIT:
+            elif reply.outcome is Outcome.HIT and not reply.alias:
                 cache.finish_hit(reply, exchange, cache.listen(exchange, spent), started)
             else:
                 cache.finish(reply, exchange, cache.watch(exchange, spent))
@@ -215,4 +217,4 @@ def _again(reply: Reply[R], exchange: Exchange[R]) -> Reply[R]:
     if entry is not None:
         with suppress(CodecError):  # it could be read a moment ago
             value = exchange.load(entry)
-    return Reply(outcome, value, entry)
+    return Reply(outcome, value, entry, alias=reply.alias)

@@ -15,7 +15,17 @@ from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.many import aserve_many, serve_many
 from cachewrap.call.stats import Stats
 from cachewrap.call.telling import FOR_OTHERS, Telling
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
+from cachewrap.call.terms import (
+    Absent,
+    Exchange,
+    Reply,
+    Seen,
+    Terms,
+    found_by,
+    found_in,
+    frameless,
+    peek,
+)
 from cachewrap.call.watching import Watching, began_of, forget
 from cachewrap.entry import Outcome
 from cachewrap.errors import (
@@ -239,6 +249,7 @@ class Serving(Telling):
             return self.finish(found, exchange, watch)
         if found.outcome is Outcome.JOINED and found.value is not None:
             found.value.begun = watch  # it is counted when it was read
+            found.value.by = exchange.by
             if (began := began_of(watch)) is not None:
                 began.left = Outcome.JOINED
         return found
@@ -264,18 +275,22 @@ class Serving(Telling):
     # modes in which it takes that.
 
     def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
-        if seen:
-            return found_in(exchange, seen[0], self._terms)
-        if self._reads:
-            return found_in(exchange, self.read(exchange.key), self._terms)
-        return run(look(exchange, self._terms), self._watched)
+        if not (seen or self._reads):
+            return run(look(exchange, self._terms), self._watched)
+        found = found_in(exchange, seen[0] if seen else self.read(exchange.key), self._terms)
+        if found.alias and isinstance(found, Absent):  # a call less for what is none
+            return found_by(exchange, found, self.read(found.alias.target), self._terms)
+        return found
 
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
-        if seen:
-            return found_in(exchange, seen[0], self._terms)
-        if self._reads:
-            return found_in(exchange, await self.aread(exchange.key), self._terms)
-        return await arun(look(exchange, self._terms), self._watched)
+        if not (seen or self._reads):
+            return await arun(look(exchange, self._terms), self._watched)
+        there = seen[0] if seen else await self.aread(exchange.key)
+        found = found_in(exchange, there, self._terms)
+        if found.alias and isinstance(found, Absent):  # a call less for what is none
+            there = await self.aread(found.alias.target)
+            return found_by(exchange, found, there, self._terms)
+        return found
 
     def read(self, key: str) -> Seen:
         """What the store gives for a key, or raises."""

@@ -40,7 +40,8 @@ _PLAIN: Final = "", NO_DETAILS
 
 
 _SHOWN: Final = (
-    *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
+    *("hits", "hits_by_rule", "hits_by_alias", "misses", "joined", "stored"),
+    *("tokens_saved", "seconds_saved"),
     *("absent", "unstored_reasons", "bypassed", "bypass_reasons", "unknown_hosts", "errors"),
 )
 
@@ -54,6 +55,7 @@ class Stats:
     Attributes:
         absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
+        hits_by_alias: hits that an alias led to, which are among ``hits``.
         errors: faults of the store or of entries that a call survived.
         hits_by_rule: answers that were stored for another request, and are this one's by a rule of
             equality: they are hits, or joined.
@@ -68,8 +70,8 @@ class Stats:
 
     __slots__ = (
         *("_groups", "_reports"),
-        *("absent", "bypass_reasons", "bypassed", "errors"),
-        *("by_rule", "hits_by_rule", "missed", "unknown_hosts", "unstored_reasons"),
+        *("absent", "bypass_reasons", "bypassed", "hits_by_alias", "by_rule", "errors"),
+        *("hits_by_rule", "missed", "unknown_hosts", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -80,6 +82,7 @@ class Stats:
         self._groups: dict[tuple[str, str], Group] = {}
         self._reports: dict[str, tuple[float, tuple[str, Details]]] = {}
         self.absent = 0
+        self.hits_by_alias = 0
         self.bypassed = 0
         self.errors = 0
         self.bypass_reasons: dict[str, int] = {}
@@ -104,6 +107,9 @@ class Stats:
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
+                if reply.alias:
+                    with counts.lock:
+                        self.hits_by_alias += 1
                 model, told = self.count_hit(entry, source, asked, exchange.key)
                 return model, told[3]
             paid = entry or reply.unkept
@@ -301,8 +307,12 @@ class Stats:
                 group.saved.merge(saved)
                 group.spent.merge(spent)
             self.absent += other["absent"]
+            self.hits_by_alias += other["hits_by_alias"]
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
+            self.hits_by_rule += other["hits_by_rule"]
+            for rule, count in other["by_rule"].items():
+                _count_up(self.by_rule, rule, count)
             for reason, count in other["bypass_reasons"].items():
                 _count_up(self.bypass_reasons, reason, count)
             for host, count in other["unknown_hosts"].items():
@@ -321,7 +331,10 @@ class Stats:
             return {
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
+                "hits_by_rule": self.hits_by_rule,
+                "by_rule": dict(self.by_rule),
                 "absent": self.absent,
+                "hits_by_alias": self.hits_by_alias,
                 "bypassed": self.bypassed,
                 "errors": self.errors,
                 "bypass_reasons": dict(self.bypass_reasons),
@@ -426,7 +439,9 @@ def summary(stats: Stats, place: str) -> str:
         asked += f"; {money.provider_text()}"
     if stats.absent:
         asked += f"; {stats.absent:,} not stored, in mode replay"
-    return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
+    ruled = f", {stats.hits_by_rule:,} of them by rule" if stats.hits_by_rule else ""
+    told = f"{served:,} of {_calls(calls)} answered from {place}"
+    return f"{told}{ruled}{saved}{asked}{_aside(stats)}"
 
 
 def unknown_hosts(stats: Stats) -> list[str]:

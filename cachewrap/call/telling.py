@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.call.watching import Both, Watching, began_of
 from cachewrap.entry import By, Entry, Outcome, rules_between
 from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError, refusal
-from cachewrap.format.sealing import Guard
+from cachewrap.format.sealing import Guard, answer_under
 from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.telemetry import events
@@ -79,15 +79,15 @@ class Telling(metaclass=Offering):
         """The reply, counted, and told to those who hear of it."""
         model, details = self.stats.count(reply, exchange)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange)
+            self._count_rules(reply, exchange.by)
         if watch is not None:
             watch.finished(reply, model, details)
         return reply
 
-    def _count_rules(self, reply: Reply[Any], exchange: Exchange[Any]) -> None:
+    def _count_rules(self, reply: Reply[Any], by: By) -> None:
         """Count an answer that was stored for another request, if rules have made the two equal."""
-        if reply.entry is not None and reply.outcome is not Outcome.MISS:
-            reply.by = self.count_rules(reply.entry, exchange.by)
+        if reply.entry is not None and reply.outcome is not Outcome.MISS and not reply.alias:
+            reply.by = self.count_rules(reply.entry, by)
 
     def count_rules(self, entry: Entry, by: By) -> tuple[str, ...]:
         """The rules without which a request would not have had an answer, counted.
@@ -110,7 +110,7 @@ class Telling(metaclass=Offering):
         source, key = exchange.source, exchange.key
         model, told = self.stats.count_hit(entry, source, exchange.model, key)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange)
+            self._count_rules(reply, exchange.by)
         if (recorder := self._recorder) is not None:
             recorder.hit(entry, source, model, told, key, started, reply.by)
         if watch is not None:
@@ -151,15 +151,18 @@ class Telling(metaclass=Offering):
         """Count a call that mode replay refuses."""
         self.stats.count_absent()
 
-    def count_joined(self, entry: Entry | None, begun: Watching | None = None) -> None:
+    def count_joined(self, entry: Entry | None, begun: Watching | None = None, by: By = ()) -> None:
         """Count a call that read another caller's stream.
 
         Args:
             entry: what was stored of it.
             begun: what watches the call from its beginning, if anything does.
+            by: the rules of equality that changed its request.
         """
         reply = Reply(Outcome.JOINED, None, entry)
         model, details = self.stats.count(reply)
+        if self.policy.same is not None:
+            self._count_rules(reply, by)
         if (began := began_of(begun)) is not None:
             began.finished(reply, model, details)
 
@@ -168,7 +171,8 @@ class Telling(metaclass=Offering):
         began = began_of(getattr(exchange, "begun", None))
         if began is not None:
             with suppress(CodecError):
-                began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
+                raw, entry = answer_under(exchange.key, raw, self._guard)
+                began.replaced(raw, entry.created)
 
     def survive(self, error: CachewrapError, source: str) -> None:
         """Count a fault that does not stop the call of ``source``, and warn of it once.

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, Landing
 from cachewrap.call.lease import OpenLease
-from cachewrap.entry import By, Declared, Entry, Facts, Kind, Outcome
+from cachewrap.entry import By, Declared, Entry, Facts, Kind, Outcome, same_source
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -20,12 +20,13 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias, AliasedError, unpacked
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.format.sizes import SMALL, SURE
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import decode_request, encode, key_of, salted, stored
+from cachewrap.request.key import decode_request, encode, is_streamed, key_of, salted, stored
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
@@ -46,12 +47,15 @@ _HELD: Final = {
     Kind.VALUE: "a value",
     Kind.HTTP: "an HTTP answer",
     Kind.ITEMS: "the items of a generator",
+    Kind.ALIAS: "an alias",
 }
 
 
-def wrong_kind(kind: Kind, *wanted: Kind) -> CorruptEntryError:
-    """The error for an entry of another kind than is asked for."""
-    return CorruptEntryError(f"it holds {_HELD[kind]} in place of {_HELD[wanted[0]]}")
+def wrong_kind(entry: Entry, *wanted: Kind) -> CorruptEntryError:
+    """The error for an entry of another kind than is asked for; of an alias it says of what."""
+    if entry.kind is Kind.ALIAS:
+        return AliasedError(entry.answer)
+    return CorruptEntryError(f"it holds {_HELD[entry.kind]} in place of {_HELD[wanted[0]]}")
 
 
 class Exchange(Generic[R]):
@@ -111,7 +115,7 @@ class Exchange(Generic[R]):
         Raises `CodecError` if it cannot be read, or is of another kind than `kinds`.
         """
         if entry.kind not in self.kinds:
-            raise wrong_kind(entry.kind, *self.kinds)
+            raise wrong_kind(entry, *self.kinds)
         return codec.decode(entry.kind, entry.answer)  # type: ignore[no-any-return]
 
     def pack(self, result: R) -> tuple[Kind, bytes, Usage] | None:
@@ -241,6 +245,8 @@ class Terms:
         replaced: told of a call, and of what was stored for it before its answer was.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
         stream_leases: whether a response that stays open is asked for under a lease too.
+        compares: whether a miss that is logged says what is nearest to it: a walk through all
+            entries, that is made for one of a list.
     """
 
     place: str
@@ -256,6 +262,7 @@ class Terms:
     replaced: Callable[[Exchange[Any], bytes], None] | None = None
     pairs: bool = False
     stream_leases: bool = False
+    compares: bool = True
 
 
 @dataclass(slots=True)
@@ -271,6 +278,7 @@ class Reply(Generic[R]):
         reason: on a miss, why its answer is none to be stored; else "".
         unkept: on a miss, what would be its entry where it could not be stored, or was not to be.
         by: of an answer to another request, the rules that made the two equal.
+        alias: the key of the entry that an alias led to; "" for a request's own.
     """
 
     outcome: Outcome
@@ -281,6 +289,7 @@ class Reply(Generic[R]):
     reason: str = ""
     unkept: Entry | None = None
     by: tuple[str, ...] = ()
+    alias: str = ""
 
 
 @dataclass(slots=True)
@@ -291,11 +300,14 @@ class Absent:
         stale: the bytes that a new entry may replace.
         why: in mode replay, what kept the entry from being served.
         lease: under which an open response is asked for; it is given back when that is kept.
+        alias: what is stored there instead, of which it is not known yet where it leads: whoever
+            reads its target asks `found_by`.
     """
 
     stale: bytes | None = None
     why: CachewrapError | None = None
     lease: OpenLease | None = field(default=None, compare=False)
+    alias: Alias | None = None
 
 
 ABSENT: Final = Absent()
@@ -349,7 +361,7 @@ def peek(
         if kind is _TEXT:
             return answer.decode(), entry
         if kind is not _VALUE:
-            raise wrong_kind(kind, *VALUES)
+            raise wrong_kind(entry, *VALUES)
         return decode(kind, answer), entry
     except (UnicodeDecodeError, MemoryError, RecursionError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
@@ -373,6 +385,11 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
             if found is None and _serves_expired(exchange, terms):
                 found = peek(key, seen, guard, load, late=True)
             return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
+        except AliasedError as there:
+            try:
+                return Absent(seen, alias=unpacked(there.answer))
+            except CorruptEntryError as error:
+                wrong, stale = error, seen
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen
@@ -381,10 +398,69 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
     return Absent(stale, wrong if terms.mode == "replay" else None)
 
 
+def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) -> Reply[R] | Absent:
+    """What an alias comes to, of whose target the store gave something.
+
+    The answer there must be of the same function or endpoint, and one that this request could have
+    had itself. Where there is none, all is as if there were no alias: what was stored before it is
+    found, if that serves, and a new answer may replace both.
+    """
+    assert absent.alias is not None
+    target, held, stale = absent.alias.target, absent.alias.kept, absent.stale
+    wrong: CachewrapError | None = None
+    try:
+        if isinstance(seen, StoreError):
+            raise seen
+        found = None if seen is None else _peeked(exchange, target, seen, terms)
+        if found is not None:
+            _check_led(exchange, found[1])
+            return Reply(Outcome.HIT, *found, alias=target)
+    except AliasedError:
+        wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
+    except (CodecError, StoreError) as error:
+        wrong = error
+        stale = stale if isinstance(error, CorruptEntryError) else None
+    if wrong is not None:
+        terms.report(wrong, exchange.source)
+        frameless(wrong)
+    if held:
+        try:
+            kept = terms.guard.close(exchange.key, held)
+            if (found := _peeked(exchange, exchange.key, kept, terms)) is not None:
+                return Reply(Outcome.HIT, *found)
+        except CodecError as error:
+            terms.report(error, exchange.source)
+            wrong = wrong or frameless(error)
+    if wrong is None:
+        gone = "has expired" if seen is not None else "is no longer stored"
+        wrong = CorruptEntryError(f"it is an alias of {target[:12]}…, which {gone}")
+    return Absent(stale, wrong if terms.mode == "replay" else None)
+
+
+def _check_led(exchange: Exchange[Any], entry: Entry) -> None:
+    """Raise `CorruptEntryError` where the answer that an alias leads to is of another form."""
+    record = entry.read_record()
+    if not same_source(record["source"], exchange.source):
+        raise CorruptEntryError(f"an alias leads to an answer of {record['source']}")
+    streams = getattr(exchange, "stream", None)
+    if streams is not None and record["request"] and streams != is_streamed(record["request"]):
+        raise CorruptEntryError(f"an alias leads to {'no' if streams else 'a'} stream")
+
+
+def _peeked(exchange: Exchange[R], key: str, raw: bytes, terms: Terms) -> tuple[R, Entry] | None:
+    """`peek`; in mode replay also of what has expired."""
+    found = peek(key, raw, terms.guard, exchange.load)
+    if found is None and _serves_expired(exchange, terms):
+        found = peek(key, raw, terms.guard, exchange.load, late=True)
+    return found
+
+
 def joined_in(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
     """The answer of another caller; None where it cannot be read, which is reported."""
     try:
         found = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    except AliasedError:  # approved just now
+        return None
     except CodecError as error:
         terms.report(error, exchange.source)
         return None

@@ -131,12 +131,12 @@ def _on(sent: list[_Sent[R]]) -> Flow[None]:
             done = yield from Together([one.effect for one in wanting if one.effect is not None])
             sent = [(one, *end) for one, end in zip(wanting, done, strict=True)]
             del done
+    result = error = None  # the traceback of an error holds this frame
     if failure is not None:
-        result = error = None
         try:
             raise failure
         finally:
-            failure = None  # its traceback holds this frame
+            failure = None
 
 
 def _call(members: list[_Member[R]]) -> Flow[None]:
@@ -194,14 +194,21 @@ def _leave(members: list[_Member[R]], kind: type[BaseException]) -> Flow[None]:
     sent: list[_Sent[R]] = [(one, None, kind()) for one in members]
     while sent:
         wanting = []
-        for member, result, error in sent:
-            try:
-                if member.go_on(result, error):
-                    wanting.append(member)
-            except (Exception, _Left):
-                pass  # its own, in most cases: the caller is told why
-        sent = []
+        while sent:  # the traceback of an error in it holds this frame
+            member = sent[-1][0]
+            if _goes_on(*sent.pop()):
+                wanting.append(member)
         if wanting:
             done = yield from Together([one.effect for one in wanting if one.effect is not None])
-            sent = [(one, *end) for one, end in zip(wanting, done, strict=True)]
+            sent += [(one, *end) for one, end in zip(wanting, done, strict=True)]
             del done
+
+
+def _goes_on(member: _Member[R], result: Any, error: BaseException | None) -> bool:
+    """Whether a flow that is to end wants something of the store for that."""
+    try:
+        return member.go_on(result, error)
+    except (Exception, _Left):
+        return False  # its own, in most cases: the caller is told why
+    finally:
+        error = None

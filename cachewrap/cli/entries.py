@@ -12,7 +12,7 @@ import click
 
 from cachewrap.cli.places import Place, handed, seeds_text
 from cachewrap.cli.text import count_text, one_line
-from cachewrap.entries.filters import Filter, Moment, read_moment, read_size
+from cachewrap.entries.filters import Filter, Moment, read_moment, read_rules, read_size
 from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
@@ -73,11 +73,11 @@ def facts_and_texts(row: Row) -> dict[str, Any]:
     ``answer`` is in the form that `export` writes, ``answer_text`` what it says. None stands for
     what cannot be read.
     """
-    entry = row.entry
+    answer = row.entry.kind, row.entry.answer
     return {
         **row.facts(),
         "prompt": _readable(lambda: row.prompt),
-        "answer": show_answer(entry.kind, entry.answer),
+        "answer": {"of": target} if (target := row.alias_of) else show_answer(*answer),
         "answer_text": _readable(lambda: row.answer),
     }
 
@@ -252,6 +252,12 @@ _narrowing: Final = (
     click.option("--min-size", type=size, metavar="SIZE", help="At least as large: 10k, 2M."),
     click.option("--max-size", type=size, metavar="SIZE", help="At most as large."),
     click.option("--text", metavar="TEXT", help="Text in the prompt or the answer, in any case."),
+    click.option(
+        "--rules",
+        type=_read(read_rules),
+        metavar="WHICH",
+        help="Stored under rules of equality: any, none, or the beginning of their digest.",
+    ),
 )
 older_option: Final = click.option(
     "--older-than", type=moment, metavar="WHEN", help="Stored longer ago than that, or before it."
@@ -270,8 +276,9 @@ def _narrowing_filter(
     min_size: int | None,
     max_size: int | None,
     text: str | None,
+    rules: str | None,
 ) -> Filter:
-    return Filter(model, source, function, newer_than, None, min_size, max_size, text)
+    return Filter(model, source, function, newer_than, None, min_size, max_size, text, rules)
 
 
 narrowing_options: Final = handed("wanted", _narrowing_filter, *_narrowing)

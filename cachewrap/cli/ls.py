@@ -26,6 +26,7 @@ from cachewrap.cli.text import (
     line_end,
     moment_text,
     one_line,
+    rule_names,
     size_text,
     span_text,
     terminal_width,
@@ -88,7 +89,9 @@ def command(
 
     They are shown as they are found, in the store's own order; a cache of any size is never held
     in memory. On a terminal what is longer than the screen goes through a pager. `#2` before a
-    prompt is the number of a sample. A line of --json has prompt and answer as well.
+    prompt is the number of a sample, `(alias of 91aa…)` says whose answer it has, `≈` an entry
+    that is stored under rules of equality, and `[…]` one element of a list. A line of --json has
+    prompt and answer as well.
     """
     with where.opened() as places:
         skipped = Skipped()
@@ -154,13 +157,14 @@ def _lines(
     if not first:
         yield "no entries\n"
         return
-    shown = _columns(width, several, dates)
+    ruled = any(row.by for row in first)
+    shown = _columns(width, several, dates, ruled)
     widths = [_width_of(column, first, now) for column in shown]
     yield _line([column.head for column in shown], shown, widths, "PROMPT", width)
     for row in itertools.chain(first, rest):
         cells = [column.text(row, now) for column in shown]
         prompt = _prompt(row)
-        yield _line(cells, shown, widths, prompt or f"→ {_answer(row)}", width)
+        yield _line(cells, shown, widths, _marks(row) + (prompt or f"→ {_answer(row)}"), width)
         if answers and prompt:
             yield _below(f"→ {_answer(row)}", width)
 
@@ -174,13 +178,14 @@ def _measured(rows: Iterator[Row]) -> Iterator[Row]:
             return
 
 
-def _columns(width: int, several: tuple[bool, bool], dates: bool) -> list[_Column]:
+def _columns(width: int, several: tuple[bool, bool], dates: bool, ruled: bool) -> list[_Column]:
     """The columns that there is room for beside the prompt.
 
     Args:
         width: of the terminal.
         several: whether there are several seeds, and several places.
         dates: whether dates are wanted instead of ages.
+        ruled: whether rules changed some of the requests.
     """
     seeds, places = several
     age = _Column("STORED", _stored, 16) if dates else _Column("AGE", _age, 4, right=True)
@@ -200,6 +205,8 @@ def _columns(width: int, several: tuple[bool, bool], dates: bool) -> list[_Colum
         shown += [_Column("MODEL", lambda row, now: row.model, called)]
     elif width >= 50:
         shown += [_Column("MODEL/FUNCTION", _called, called)]
+    if ruled and width >= 90:
+        shown += [_Column("BY RULE", _by, 24)]
     return shown
 
 
@@ -252,6 +259,10 @@ def _count(number: int) -> str:
     return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:.1f}M"
 
 
+def _by(row: Row, now: float) -> str:
+    return rule_names(row.by) or "-"
+
+
 def _called(row: Row, now: float) -> str:
     """What tells entries apart at a glance: the function, the model, else the endpoint."""
     source = _source(row, now)
@@ -276,12 +287,22 @@ def _source(row: Row, now: float) -> str:
     return short_source(row.source)
 
 
+_UNDER_RULES: Final = "≈ "
+_ELEMENT: Final = "[…] "
+
+
+def _marks(row: Row) -> str:
+    return f"{_UNDER_RULES * bool(row.rules)}{_ELEMENT * row.element}"
+
+
 def _prompt(row: Row) -> str:
     try:
         sample = row.sample
         prompt = row.prompt
     except CorruptEntryError as error:
         return f"({error})"
+    if row.alias_of:
+        prompt = f"(alias of {row.alias_of[:_KEY]}) {prompt}"
     return f"#{sample} {prompt}" if sample else prompt
 
 

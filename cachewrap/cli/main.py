@@ -27,6 +27,7 @@ UNUSABLE: Final = 3
 _INTERRUPTED: Final = 130
 
 _COMMANDS: Final = (
+    "alias",
     "clear",
     "completion",
     "copy",
@@ -45,6 +46,7 @@ _COMMANDS: Final = (
     "serve",
     "show",
     "stats",
+    "suggest",
     "textconv",
     "verify",
     "view",
@@ -85,6 +87,7 @@ _ALIKE: Final[dict[str, str]] = {
     **dict.fromkeys(("proxy", "server", "listen", "gateway", "daemon"), "serve"),
     **dict.fromkeys(("exec", "start", "with", "record", "replay"), "run"),
     **dict.fromkeys(("seed", "partitions", "caches"), "seeds"),
+    **dict.fromkeys(("aliases", "link", "ln", "same"), "alias"),
     "version": "--version",
 }
 """What is typed by those who know other tools."""
@@ -140,6 +143,8 @@ _LACKS: Final[dict[str, str]] = {
     "copy": "give the cache that is copied to: cachewrap copy .cache redis://localhost/0",
     "explain": "give the file of a request: cachewrap explain body.json",
     "completion": "give the name of your shell: bash, zsh or fish",
+    "alias add": "give two keys: cachewrap alias add KEY TARGET",
+    "alias rm": "give a key, or its beginning: cachewrap alias ls lists them",
     "runs rename": "give two names: cachewrap runs rename OLD NEW",
     "runs export": "give the run: cachewrap runs lists them",
     "runs diff": "give two runs: cachewrap runs diff baseline candidate",

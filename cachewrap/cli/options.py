@@ -57,7 +57,9 @@ def whole_url(url: str, given: Mapping[str, str | None]) -> str:
     if kind in ("disk", "jsonl"):
         place = absolute(place)
         front = url_of_path(kind, place)
-    options = parse_qsl(query, keep_blank_values=True)
+    options = [
+        (n, absolute(v) if n == "same" else v) for n, v in parse_qsl(query, keep_blank_values=True)
+    ]
     for name, value in given.items():
         if value is not None:
             options = [(n, v) for n, v in options if n != name] + [(name, value)]

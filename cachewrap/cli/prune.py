@@ -26,17 +26,40 @@ from cachewrap.cli.entries import (
     wanted_rows,
 )
 from cachewrap.cli.guess import keys_and_places
-from cachewrap.cli.places import Place, Where, json_option, seeds_text, where_beside, where_options
-from cachewrap.cli.text import entries_text, is_terminal, one_line, size_text, terminal_width
+from cachewrap.cli.places import (
+    Place,
+    Where,
+    is_encrypted,
+    json_option,
+    seeds_text,
+    where_beside,
+    where_options,
+)
+from cachewrap.cli.text import (
+    entries_text,
+    is_terminal,
+    one_line,
+    size_text,
+    terminal_width,
+)
 from cachewrap.cli.verify import read_answer
+from cachewrap.entries.aliases import remove_alias
 from cachewrap.entries.filters import Filter, Moment
 from cachewrap.errors import CodecError, CorruptEntryError
+from cachewrap.format.sealing import UNSEALED
 from cachewrap.stores.base import Uses
 
 _ORDER = """
 CREATE TABLE entry (place INTEGER, key TEXT, used REAL, size INTEGER);
+CREATE TABLE alias (place INTEGER, key TEXT, target TEXT);
+CREATE TABLE gone (place INTEGER, key TEXT, PRIMARY KEY (place, key)) WITHOUT ROWID;
 CREATE INDEX by_use ON entry (used);
 """
+
+_LED_TO_GONE: Final = (
+    "SELECT alias.place, alias.key FROM alias"
+    " JOIN gone ON gone.place = alias.place AND gone.key = alias.target"
+)
 
 yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
@@ -46,12 +69,18 @@ class _Removal:
 
     def __init__(self, dry_run: bool) -> None:
         self.dry_run = dry_run
-        self.entries = self.bytes = 0
+        self.entries = self.bytes = self.aliases = 0
 
     def remove(self, place: Place, key: str, length: int) -> None:
         if self.dry_run or place.store.delete(key):
             self.entries += 1
             self.bytes += length
+
+    def take_back(self, place: Place, key: str, raw: bytes) -> None:
+        """Remove an alias: what was stored there before it is there again."""
+        guard = place.guard if is_encrypted(raw) else UNSEALED
+        if self.dry_run or remove_alias(place.store, guard, key):
+            self.aliases += 1
 
 
 @click.command(
@@ -105,6 +134,9 @@ def command(
     So `--model X --older-than 30d` removes what is of model X and older. Without a condition
     nothing is removed: `clear --model X` removes all of a model.
 
+    An alias goes with the entry that it leads to, and with no other condition; what was stored
+    under its key before is then there again.
+
     Sizes are those of the entries. The file of a disk cache does not shrink: the space is used for
     the entries that come next.
     """
@@ -125,6 +157,12 @@ def command(
             if raw is None:
                 continue
             row = _read(place, key, raw, damaged)
+            if target := _target(place, key, raw) if row is None else row.alias_of:
+                if row is None:
+                    removal.take_back(place, key, raw)
+                else:
+                    order.execute("INSERT INTO alias VALUES (?, ?, ?)", (number, key, target))
+                continue
             unreadable += row is None
             if wanted and not (row is not None and _fits(row, wanted)):
                 left += row is None
@@ -136,6 +174,7 @@ def command(
                 or (unused_since is not None and (used or created) < unused_since.at)
             ):
                 removal.remove(place, key, len(raw))
+                order.execute("INSERT INTO gone VALUES (?, ?)", (number, key))
                 continue
             kept += len(raw)
             left += row is None
@@ -148,7 +187,11 @@ def command(
                 if kept <= max_bytes:
                     break
                 removal.remove(places[number], key, length)
+                order.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (number, key))
                 kept -= length
+        for number, key in order.execute(_LED_TO_GONE).fetchall():
+            if (raw := places[number].get(key)) is not None:
+                removal.take_back(places[number], key, raw)
     _tell(removal, kept, unreadable, left, as_json)
 
 
@@ -172,11 +215,17 @@ def _fits(row: Row, wanted: Filter) -> bool:
 def _tell(removal: _Removal, kept: int, unreadable: int, left: int, as_json: bool) -> None:
     if as_json:
         facts = {"removed": removal.entries, "removed_bytes": removal.bytes, "kept_bytes": kept}
+        facts["aliases"] = removal.aliases
         click.echo(json.dumps({**facts, "unreadable": unreadable, "dry_run": removal.dry_run}))
         return
     verb = "would remove" if removal.dry_run else "removed"
+    aliases = (
+        f", and {removal.aliases} alias{'es' * (removal.aliases > 1)} of what is gone"
+        if removal.aliases
+        else ""
+    )
     click.echo(
-        f"{verb} {entries_text(removal.entries)}, {size_text(removal.bytes)};"
+        f"{verb} {entries_text(removal.entries)}, {size_text(removal.bytes)}{aliases};"
         f" {size_text(kept)} {'would stay' if removal.dry_run else 'stay'}"
     )
     if left:
@@ -208,6 +257,14 @@ def _check_uses_known(places: list[Place]) -> None:
             )
 
 
+def _target(place: Place, key: str, raw: bytes) -> str:
+    """The key that an alias leads to, be it damaged otherwise; "" for what is none."""
+    try:
+        return read_row(place, key, raw).alias_of
+    except CodecError:
+        return ""
+
+
 def _read(place: Place, key: str, raw: bytes, whole: bool) -> Row | None:
     """The entry, None where it cannot be read: all of it, as `verify` does, or what it is."""
     try:
@@ -215,6 +272,7 @@ def _read(place: Place, key: str, raw: bytes, whole: bool) -> Row | None:
         if whole:
             read_answer(row)
             _ = row.request
+        _ = row.alias_of
     except CodecError:
         return None
     return row

@@ -29,7 +29,7 @@ from cachewrap.cli.report_runs import (
     write_diff,
     write_runs,
 )
-from cachewrap.cli.survey import Survey, line, read_again
+from cachewrap.cli.survey import Survey, alias_pairs, line, read_again
 from cachewrap.cli.talk import Conversations, Talk
 from cachewrap.cli.text import count_text, is_terminal, size_text
 from cachewrap.entries.filters import Filter
@@ -210,6 +210,7 @@ def write_page(
                 "priced": can_price(),
                 "unreadable": skipped.count,
                 "reasons": [] if no_content else sorted(skipped.reasons.items()),
+                "aliases": [survey.total.aliases, [] if no_content else alias_pairs(survey)],
                 "slowest": _listed(survey.slowest.names(), no_content),
                 "costliest": _listed(survey.costliest.names(), no_content),
             }

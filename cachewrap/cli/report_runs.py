@@ -15,7 +15,7 @@ from cachewrap.entries.filters import Filter
 from cachewrap.ledger.calls import BYPASSED, FAILED, MISS, OUTCOMES, Call
 from cachewrap.ledger.diff import KINDS, SAME, Change, compare, sums_of
 from cachewrap.ledger.runs import Run
-from cachewrap.ledger.totals import Group, Sum, most, reasons, repeated, totals
+from cachewrap.ledger.totals import Group, Sum, by_rule, most, reasons, repeated, totals
 
 LISTED: Final = 200
 """Runs, at most, that are listed on a page: the newest."""
@@ -107,6 +107,7 @@ class _OverTime:
             "misses": one.misses,
             "errors": one.failed,
             "bypassed": one.bypassed,
+            "by_rule": one.hits_by_rule,
             "tokens_in": one.tokens_in_saved,
             "tokens_out": one.tokens_out_saved,
             "seconds": one.seconds_saved,
@@ -233,6 +234,9 @@ class _Writer:
                 [at[one.call.number], one.count, one.hits + one.joined, one.in_a_row, one.polls]
                 for one in often
             ],
+            "rules": [[rule[:NAME], times] for rule, times in by_rule(calls).items()][:_TOP]
+            if self._content
+            else [],
             "reasons": [
                 [one.outcome, one.source[:NAME], one.reason[:NAME], one.count]
                 for one in reasons(calls, BYPASSED, FAILED)[:_TOP]
@@ -274,7 +278,8 @@ class _Writer:
 
     def _common(self, call: Call) -> tuple[Any, ...]:
         path, reason = map(self._on_page.name, (call.path, call.reason))
-        return OUTCOMES.index(call.outcome), call.source[:NAME], call.model[:NAME], path, reason
+        told = OUTCOMES.index(call.outcome), call.source[:NAME], call.model[:NAME], path, reason
+        return *told, (tuple(r[:NAME] for r in call.rules) if self._content else len(call.rules))
 
 
 def write_diff(
@@ -361,6 +366,7 @@ def _sums(one: Sum) -> dict[str, Any]:
         "joined": one.joined,
         "bypassed": one.bypassed,
         "failed": one.failed,
+        "by_rule": one.hits_by_rule,
         "saved": [one.tokens_saved, one.seconds_saved, _dollars(one.saved)],
         "spent": [one.tokens_spent, one.seconds, _dollars(one.spent)],
         "provider": _dollars(one.provider_saved),

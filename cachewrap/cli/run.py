@@ -35,7 +35,7 @@ _BEGIN: Final = ("-m", "-c", "-", "--")
 _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 
 
-_OURS: Final = frozenset(("--disk", "--redis", "--unkeyed", "--no-ledger"))
+_OURS: Final = frozenset(("--disk", "--redis", "--unkeyed", "--same", "--no-ledger"))
 """Options that hardly any program has beside us."""
 
 
@@ -71,6 +71,7 @@ cache_options: Final = together(
         multiple=True,
         help="A header, query parameter or field of the body that makes no other request.",
     ),
+    click.option("--same", metavar="FILE", help="Rules of what makes no other request, in TOML."),
     click.option(
         "--name", metavar="NAME", help="The run's: cachewrap runs show NAME tells what it asked."
     ),
@@ -89,6 +90,7 @@ Examples:
   cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
   cachewrap run --disk /srv/answers pytest -q
   cachewrap run --name baseline eval.py
+  cachewrap run --same rules.toml agent.py
   cachewrap run --host model.internal:8000 agent.py
   cachewrap run --serve --mode replay npm test
   CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
@@ -227,6 +229,7 @@ def environment(
     host: tuple[str, ...],
     samples: bool,
     unkeyed: tuple[str, ...],
+    same: str | None,
     name: str | None,
     no_ledger: bool,
     quiet: bool,
@@ -234,6 +237,8 @@ def environment(
     """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
     at = one_url(disk, redis, url) or os.environ.get(URL) or DEFAULT_URL
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
+    if same is not None:
+        given["same"] = absolute(same)
     if unkeyed:
         given["unkeyed"] = left_out(at, unkeyed)
     whole = whole_url(at, given)
@@ -297,7 +302,7 @@ def _check(url: str) -> None:
     Cache.from_url(url).check()
 
 
-_USUAL: Final = frozenset({"cache_seed", "ledger", "mode", "samples", "ttl", "unkeyed"})
+_USUAL: Final = frozenset({"cache_seed", "ledger", "mode", "same", "samples", "ttl", "unkeyed"})
 
 
 def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:

@@ -193,7 +193,7 @@ _DATES: Final = 110
 
 _TEXTS: Final = frozenset(("RUN", "PLACE", "WHEN", "PROGRAM"))
 _WIDE: Final = ("TOKENS SAVED", "TOKENS SPENT")
-_OPTIONAL: Final = (*_WIDE, "PROGRAM", "FAILED", "SAVED", "SPENT", "TOOK")
+_OPTIONAL: Final = (*_WIDE, "PROGRAM", "BY RULE", "FAILED", "SAVED", "SPENT", "TOOK")
 """Columns that are left out where there is no room, the first ones first."""
 
 
@@ -209,6 +209,7 @@ def _cells(kept: Kept, run: Run, sums: Sum, dates: bool) -> dict[str, str]:
         "PROGRAM": program_of(run) or "-",
         "CALLS": count_text(sums.calls),
         "HITS": count_text(sums.hits + sums.joined),
+        "BY RULE": count_text(sums.hits_by_rule),
         "MISSES": count_text(sums.misses),
         "FAILED": count_text(sums.failed),
         "TOKENS SAVED": short(sums.tokens_saved),
@@ -220,7 +221,7 @@ def _cells(kept: Kept, run: Run, sums: Sum, dates: bool) -> dict[str, str]:
 
 def _columns(rows: list[dict[str, str]], width: int) -> list[str]:
     shown = [name for name in rows[0] if name != "PLACE" or any(row["PLACE"] for row in rows)]
-    for name, nothing in (("FAILED", "0"), ("SAVED", "-"), ("SPENT", "-")):
+    for name, nothing in (("BY RULE", "0"), ("FAILED", "0"), ("SAVED", "-"), ("SPENT", "-")):
         if all(row[name] == nothing for row in rows):
             shown.remove(name)
     shown = [name for name in shown if width >= _DATES or name not in _WIDE]
@@ -383,7 +384,7 @@ def export_(
         if as_csv:
             with _Calls.to(file, overwrite, exact) as output:
                 for row in rows:
-                    output.put(row)
+                    output.put({**row, "rules": "; ".join(row["rules"])})
         elif file == "-":
             for row in rows:
                 click.echo(json_line(row))

@@ -29,6 +29,7 @@ from cachewrap.cli.text import (
     count_text,
     json_line,
     moment_text,
+    rule_names,
     span_text,
     table,
     terminal_width,
@@ -43,6 +44,7 @@ from cachewrap.ledger.totals import (
     Repeat,
     Sum,
     Totals,
+    by_rule,
     most,
     reasons,
     repeated,
@@ -54,6 +56,7 @@ _SLOWEST: Final = 5
 _SLOW_SECONDS: Final = 0.1
 _LISTED: Final = 10
 _KEY: Final = 8
+_WIDE: Final = 110
 
 
 @click.command(
@@ -139,6 +142,7 @@ class _Shown:
         self._width = terminal_width()
         self._totals: Totals = totals(calls)
         self._often = repeated(calls, repeats)
+        self._rules = by_rule(calls)
         self._slowest = most(calls, count=_SLOWEST)
         self._past = reasons(calls, BYPASSED)
         self._unkept = reasons(calls, MISS)
@@ -158,6 +162,7 @@ class _Shown:
                 {**plain(one.as_dict()), "prompt": self._prompts.of(one.call)}
                 for one in self._often
             ],
+            "by_rule": self._rules,
             "not_cached": [one.as_dict() for one in self._past],
             "not_stored": [one.as_dict() for one in self._unkept],
             "errors": [one.as_dict() for one in self._failed],
@@ -194,6 +199,7 @@ class _Shown:
         if len(self._totals.blocks) > 1:
             blocks = [([one.path or "-"], one.sum) for one in self._totals.blocks]
             lines += ["", *_sums(["BLOCK"], blocks, sums, self._width)]
+        lines += self._part("hits by rule:", _RULES, list(self._rules.items()), _rule_cells)
         slow = [call for call in self._slowest if call.seconds >= _SLOW_SECONDS]
         lines += self._part("the slowest:", _SLOW, slow, self._slow_cells)
         lines += self._often_lines()
@@ -241,10 +247,15 @@ class _Shown:
         return [*counts, one.call.key[:_KEY], what, self._prompts.of(one.call) or "-"]
 
 
-_FIGURES: Final = frozenset(("TOOK", "TIMES", "MISSES", "IN A ROW", "#", "AT", "TOKENS"))
+_FIGURES: Final = frozenset(("HITS", "TOOK", "TIMES", "MISSES", "IN A ROW", "#", "AT", "TOKENS"))
 _SLOW: Final = ("TOOK", "OUTCOME", "KEY", "MODEL/FUNCTION", "PROMPT")
 _OFTEN: Final = ("TIMES", "MISSES", "IN A ROW", "KEY", "MODEL/FUNCTION", "PROMPT")
 _REASONS: Final = ("TIMES", "SOURCE", "WHY")
+_RULES: Final = ("HITS", "RULE")
+
+
+def _rule_cells(rule: tuple[str, int]) -> list[str]:
+    return [count_text(rule[1]), rule[0]]
 
 
 def _reason_cells(one: Reason) -> list[str]:
@@ -260,9 +271,11 @@ def _polls(one: Repeat) -> str:
 
 
 def _counted(sums: Sum) -> str:
+    ruled = f" ({count_text(sums.hits_by_rule)} by rule)" if sums.hits_by_rule else ""
+    hits = "hits" if sums.hits != 1 else "hit"
     parts = [
-        (sums.hits, "hits" if sums.hits != 1 else "hit"),
-        (sums.joined, "joined"),
+        (sums.hits, hits if sums.joined else hits + ruled),
+        (sums.joined, f"joined{ruled}"),
         (sums.misses, "misses" if sums.misses != 1 else "miss"),
         (sums.bypassed, "past the cache"),
         (sums.failed, "failed"),
@@ -306,6 +319,7 @@ def _sums(
         ("CALLS", lambda one: count_text(one.calls), True),
         ("HITS", lambda one: count_text(one.hits), True),
         ("JOINED", lambda one: count_text(one.joined), whole.joined),
+        ("BY RULE", lambda one: count_text(one.hits_by_rule), whole.hits_by_rule),
         ("MISSES", lambda one: count_text(one.misses), True),
         ("PAST", lambda one: count_text(one.bypassed), whole.bypassed),
         ("FAILED", lambda one: count_text(one.failed), whole.failed),
@@ -351,6 +365,11 @@ class _Prompts:
             return ""
 
 
+def _rules(call: Call, width: int) -> str:
+    told = ", ".join(call.rules) if width >= _WIDE else rule_names(call.rules)
+    return f"by {told}" if told else ""
+
+
 # -- every call ---------------------------------------------------------------------------------
 
 
@@ -362,7 +381,7 @@ def _list(run: Run, limit: int | None) -> Iterator[str]:
     lanes = len({(call.process, call.lane) for call in calls}) > 1 and width >= 100
     head = ["#", "AT", "OUTCOME", "KEY", "MODEL/FUNCTION", "TOOK"]
     head += [*["TOKENS"] * (width >= 80), *["BLOCK"] * blocks, *["LANE"] * lanes]
-    head += ["WHY"] * any(call.reason for call in calls)
+    head += ["WHY"] * any(call.reason or call.rules for call in calls)
     rows = []
     for call in calls[:limit]:
         tokens = f"{short(call.tokens_in)}+{short(call.tokens_out)}"
@@ -377,7 +396,7 @@ def _list(run: Run, limit: int | None) -> Iterator[str]:
             "TOKENS": tokens if call.tokens_in or call.tokens_out else "-",
             "BLOCK": call.path or "-",
             "LANE": call.lane,
-            "WHY": call.reason,
+            "WHY": call.reason or _rules(call, width),
         }
         rows.append([cells[name] for name in head])
     right = [at for at, name in enumerate(head) if name in _FIGURES]

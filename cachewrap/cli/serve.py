@@ -22,7 +22,7 @@ from cachewrap.errors import StoreError, printable
 from cachewrap.policy import MODES
 from cachewrap.proxy.known import PROVIDERS
 from cachewrap.proxy.settings import PORT, Limits, Settings
-from cachewrap.urls import parse_url
+from cachewrap.urls import absolute, parse_url
 
 TOKEN: Final = "CACHEWRAP_TOKEN"
 """The environment variable with the token that clients must know."""
@@ -100,6 +100,7 @@ Environment:
     multiple=True,
     help="A header, query parameter or field of the body that makes no other request.",
 )
+@click.option("--same", metavar="FILE", help="Rules of what makes no other request, in TOML.")
 @click.option("--pace", is_flag=True, help="Stored streams come as slowly as they were recorded.")
 @click.option(
     "--workers",
@@ -158,6 +159,7 @@ def command(
     ttl: float | None,
     keyed: tuple[str, ...],
     unkeyed: tuple[str, ...],
+    same: str | None,
     pace: bool,
     workers: int,
     log: str,
@@ -200,6 +202,7 @@ def command(
         "ttl": None if ttl is None else f"{ttl:.15g}",
         "keyed": ",".join([*(parse_url(at)[2].get("keyed") or ()), *keyed]) if keyed else None,
         "unkeyed": left_out(at, unkeyed) if unkeyed else None,
+        "same": None if same is None else absolute(same),
     }
     settings = Settings(
         url=whole_url(at, options),

@@ -82,8 +82,10 @@ def _tokens(row: Row) -> str:
 
 def _shown(row: Row, timing: bool) -> list[str]:
     entry, request = row.entry, row.request
+    target = _target(row)
     facts = [
         ("key", f"{row.key}  (seed {row.place.seed})"),
+        ("alias of", row.alias_of),
         ("source", row.source),
         ("model", row.model),
         ("stored", f"{moment_text(entry.created)} UTC, {size_text(row.size)}"),
@@ -91,6 +93,9 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("sample", str(row.sample or "")),
         ("took", span_text(entry.seconds) if entry.seconds else ""),
         ("tokens", _tokens(row)),
+        ("rules", f"{row.rules}: caches without them do not see it" if row.rules else ""),
+        *(("by rule", rule) for rule in row.by),
+        ("element", "of a list that was asked element by element" if row.element else ""),
     ]
     lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:
@@ -101,11 +106,15 @@ def _shown(row: Row, timing: bool) -> list[str]:
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
             lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
+    if row.by and request is not None:
+        lines += ["", "It is shown as it was asked, before these rules changed it."]
     for turn in row.messages:
         lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
+    if target is not None:
+        entry = target.entry
     pieces = answer_pieces(entry)
     if not pieces:
-        for turn in row.answers():
+        for turn in (target or row).answers():
             lines += ["", f"══ {printable(turn.role, 60)}", clean(turn.text)]
         return lines
     lines += [
@@ -117,6 +126,15 @@ def _shown(row: Row, timing: bool) -> list[str]:
         return [*lines, *(f"{piece.delay:9.3f}s  {_quoted(piece.text)}" for piece in pieces)]
     between = "" if entry.kind is Kind.HTTP else "\n"
     return [*lines, clean(between.join(piece.text for piece in pieces))]
+
+
+def _target(row: Row) -> Row | None:
+    """The entry that an alias leads to; None for what is none, and where nothing is stored there.
+
+    Raises `CorruptEntryError`.
+    """
+    raw = row.place.get(row.alias_of) if row.alias_of else None
+    return None if raw is None else read_row(row.place, row.alias_of, raw)
 
 
 def _quoted(text: str) -> str:

@@ -11,6 +11,7 @@ import click
 from cachewrap.cli.entries import Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import (
+    aliases_text,
     count_text,
     json_line,
     moment_text,
@@ -20,6 +21,7 @@ from cachewrap.cli.text import (
     terminal_width,
 )
 from cachewrap.entries.filters import Filter
+from cachewrap.entry import Kind
 from cachewrap.errors import printable
 from cachewrap.telemetry.usage import can_price, cost_of, money_text, provider_saved, provider_text
 
@@ -55,20 +57,34 @@ class Sum:
 
 @dataclass(slots=True)
 class Total(Sum):
-    """The sum of all of them."""
+    """The sum of all of them.
 
+    Args:
+        aliases: how many keys are answered by another's entry, which are no entries themselves.
+    """
+
+    aliases: int = 0
     oldest: float = 0.0
     newest: float = 0.0
+    under_rules: int = 0
+    by_rule: int = 0
+    elements: int = 0
     groups: dict[tuple[str, str], Sum] = field(default_factory=dict)
 
     def add(self, row: Row) -> Decimal | None:
         """Count an entry; what it cost, where that is known."""
         entry = row.entry
+        if entry.kind is Kind.ALIAS:
+            self.aliases += 1
+            return None
         usage = row.usage
         money, off = cost_of(usage), provider_saved(usage)
         one = Sum(1, row.size, usage.tokens_in, usage.tokens_out, entry.seconds, money, off)
         self.merge(one)
         self.groups.setdefault((row.source, row.model), Sum()).merge(one)
+        self.under_rules += bool(row.rules)
+        self.by_rule += bool(row.by)
+        self.elements += row.element
         self.oldest = min(self.oldest or entry.created, entry.created)
         self.newest = max(self.newest, entry.created)
         return money
@@ -103,14 +119,29 @@ def command(where: Where, wanted: Filter, as_json: bool) -> None:
     skipped.tell()
 
 
+def _declared(total: Total) -> str:
+    """How many entries no exact cache sees, and why; ``""`` where there are none."""
+    told = []
+    if total.under_rules:
+        ruled = f"{count_text(total.under_rules)} under rules of equality"
+        changed = f" ({count_text(total.by_rule)} changed by one)" if total.by_rule else ""
+        told.append(ruled + changed)
+    if total.elements:
+        be = "an element of a list" if total.elements == 1 else "elements of lists"
+        told.append(f"{count_text(total.elements)} {be}")
+    return ", ".join(told)
+
+
 def _for_machines(total: Total, seeds: list[str], skipped: Skipped) -> str:
     groups = [
         {"source": source, "model": model, **group.facts()}
         for (source, model), group in sorted(total.groups.items())
     ]
     span = {"oldest": total.oldest or None, "newest": total.newest or None}
-    whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**total.facts(), **span}}
-    return json_line({**whole, "groups": groups})
+    declared = {name: getattr(total, name) for name in ("under_rules", "by_rule", "elements")}
+    facts = {**total.facts(), **span, **declared}
+    whole = {"seeds": seeds, "unreadable": skipped.count, "total": facts}
+    return json_line({**whole, "groups": groups, "aliases": total.aliases})
 
 
 def _text(total: Total, name: str, seeds: list[str]) -> str:
@@ -124,6 +155,10 @@ def _text(total: Total, name: str, seeds: list[str]) -> str:
     rows = [[source or "-", model or "-", *_cells(s, total)] for (source, model), s in groups]
     rows.append(["total", "", *_cells(total, total)])
     lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
+    if total.aliases:
+        lines += ["", f"{aliases_text(total.aliases)}, which cachewrap alias ls lists"]
+    if declared := _declared(total):
+        lines += ["", declared]
     if total.provider_saved:
         lines += ["", provider_text(total.provider_saved)]
     if total.money is None and not can_price() and total.tokens_in:

@@ -13,7 +13,9 @@ from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
+from cachewrap.cli.text import one_line
 from cachewrap.entries.stored import Samples
+from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.usage import cost_of
 
@@ -89,7 +91,10 @@ class Timeline:
 TOP: Final = 10
 """How many of the slowest requests are listed, and of the most expensive ones."""
 
+_KEY: Final = 12
 _GROUPS: Final = 24
+_ALIASES: Final = 100
+"""Aliases that are listed, the newest first."""
 
 
 class Best:
@@ -129,11 +134,15 @@ class Survey:
         self.newest = Best(limit)
         self.slowest = Best(TOP)
         self.costliest = Best(TOP)
+        self.aliases = Best(_ALIASES)
 
     def add(self, row: Row) -> None:
         """Count an entry."""
         entry = row.entry
         money = self.total.add(row)
+        if entry.kind is Kind.ALIAS:
+            self.aliases.offer(entry.created, row)
+            return
         self.timeline.add(entry.created)
         self.newest.offer(entry.created, row)
         if entry.seconds > 0:
@@ -187,7 +196,23 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
         talk.sample if talk else 0,
+        bool(row.rules),
+        row.element,
     ]
+
+
+def alias_pairs(survey: Survey) -> list[list[str]]:
+    """What is asked by each alias that is listed, and what for the entry that answers it.
+
+    The beginning of a key stands for a prompt that is not known, "" for an entry that is gone.
+    """
+    found = []
+    for row in read_again(survey.aliases.names()):
+        with suppress(CorruptEntryError):
+            target = next(read_again([(row.place, row.alias_of)]), None)
+            told = row.prompt or row.key[:_KEY], target and (target.prompt or target.key[:_KEY])
+            found.append([one_line(text or "", NAME) for text in told])
+    return found
 
 
 def _sums(one: Sum) -> list[Any]:

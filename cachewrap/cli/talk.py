@@ -92,6 +92,8 @@ class Talk:
             "settings": [[name, _setting(v)] for name, v in request_settings(request).items()],
             "asked": self._turns(asked, _given(request)),
         }
+        if row.rules:
+            told["rules"] = [row.rules, [rule[:NAME] for rule in row.by]]
         self._room = _TALK
         answer: HttpAnswer | None = None
         if entry.kind is Kind.HTTP:

@@ -58,6 +58,11 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
+def aliases_text(count: int) -> str:
+    """How many aliases, for people: ``1 alias``, ``12,345 aliases``."""
+    return f"{count_text(count)} {'alias' if count == 1 else 'aliases'}"
+
+
 def calls_text(count: int) -> str:
     """How many calls, for people: ``1 call``, ``12,345 calls``."""
     return f"{count_text(count)} {'call' if count == 1 else 'calls'}"
@@ -66,6 +71,11 @@ def calls_text(count: int) -> str:
 def answers_text(count: int) -> str:
     """How many answers, for people: ``1 answer``, ``12,345 answers``."""
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
+
+
+def rule_names(rules: Iterable[str]) -> str:
+    """The names of rules of equality, for where there is no room for all of each."""
+    return ", ".join(dict.fromkeys(rule.partition("(")[0] for rule in rules))
 
 
 _CONTROL: Final = {

@@ -72,6 +72,8 @@ def _shown(line: bytes) -> Iterator[str]:
         if field != "model":
             text = json.dumps(jsonable(value), ensure_ascii=False, sort_keys=True)
             yield f"{printable(field, 60)}: {clean(text)}"
+    if entry.declared is not None:
+        yield from (f"by rule: {printable(rule, 300)}" for rule, _ in entry.declared.by)
     for turn in said:
         yield from _turn(turn)
     yield ""

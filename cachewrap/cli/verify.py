@@ -13,11 +13,14 @@ import msgspec
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
-from cachewrap.entries.stored import MOST, request_keys
+from cachewrap.entries.stored import MOST, is_http, request_keys
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
+from cachewrap.policy import rules_of
 from cachewrap.request.key import decode_request, is_scrubbed, sample_key
+from cachewrap.same.applied import Rules
 from cachewrap.secrets import HIDDEN, Found, search
 
 _GOOD: Final = "good"
@@ -51,13 +54,23 @@ Examples:
     is_flag=True,
     help="Search requests, answers and headers for credentials instead of checking keys.",
 )
+@click.option(
+    "--same",
+    "file",
+    metavar="FILE.toml",
+    help="Rules of equality: the keys of what they changed are checked as well.",
+)
 @json_option
-def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_json: bool) -> None:
+def command(
+    where: Where, function_seeds: tuple[str, ...], secrets: bool, file: str | None, as_json: bool
+) -> None:
     """Read every entry: its checksums, its answer, and whether its key is that of its request.
 
     The key of an entry that was stored without its request, or with one that scrub= changed,
-    cannot be checked, nor can that of a function whose seed= is not among those that are tried.
-    Exits with 1 if an entry is damaged, or stands under a wrong key.
+    cannot be checked, nor can that of a function whose seed= is not among those that are tried, nor
+    that of a request which rules of equality changed, without these rules (--same).
+    Exits with 1 if an entry is damaged, or stands under a wrong key, or is an alias of what is no
+    longer stored.
 
     With --secrets it looks for what is a credential by its name, its container or its shape, by the
     rules by which requests are stored, tells where each stands, and exits with 1 if there are any.
@@ -65,9 +78,10 @@ def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_jso
     if secrets:
         with where.opened() as places:
             sys.exit(_tell_secrets(places, as_json))
+    same = rules_of(file)
     counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
     with where.opened() as places:
-        for verdict, place, key, why in _verdicts(places, function_seeds):
+        for verdict, place, key, why in _verdicts(places, function_seeds, same):
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
@@ -81,7 +95,9 @@ def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_jso
     sys.exit(1 if counts[_DAMAGED] or counts[_MISPLACED] else 0)
 
 
-def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, Place, str, str]]:
+def _verdicts(
+    places: list[Place], seeds: Iterable[str], same: Rules | None
+) -> Iterator[tuple[str, Place, str, str]]:
     """What each entry is: the verdict, where it is, and why."""
     sampled = False
     doubtful: list[tuple[Place, str]] = []
@@ -89,12 +105,13 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
         try:
             row = read_row(place, key, raw)
             read_answer(row)
-            keys, sure = _keys(row, seeds)
+            keys, sure = _keys(row, seeds, same)
         except CodecError as error:
             yield _DAMAGED, place, key, str(error)
             continue
         if not keys:
-            yield _UNCHECKED, place, key, "stored without its request"
+            ruled = row.raw_request and "rules that are not here changed its request"
+            yield _UNCHECKED, place, key, ruled or "stored without its request"
             continue
         number = next((n for n in range(MOST) for k in keys if sample_key(k, n) == key), None)
         sampled = sampled or bool(number)
@@ -116,7 +133,7 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
             yield _MISPLACED, place, key, "the key of its request is another"
 
 
-def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
+def _keys(row: Row, seeds: Iterable[str], same: Rules | None) -> tuple[list[str], bool]:
     """The keys that the entry's request may have, and whether there are no others."""
     request = row.request
     if request is None:
@@ -124,9 +141,10 @@ def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
     set_by_hand = row.source == "cache.set"
     if set_by_hand and isinstance(request, dict) and request.get("key") == row.key:
         return [row.key], True
-    kind = row.entry.kind
-    keys = request_keys(kind, row.source, row.seed, row.raw_request, seeds)
-    return keys, set_by_hand or kind is Kind.HTTP
+    kind, declared = row.entry.kind, row.entry.declared
+    told = kind, row.source, row.seed, row.raw_request, seeds
+    keys = request_keys(*told, declared=declared, same=same)
+    return keys, set_by_hand or is_http(kind, row.source)
 
 
 def _tell_secrets(places: list[Place], as_json: bool) -> int:
@@ -174,6 +192,9 @@ def _secrets_of(row: Row) -> Iterator[tuple[str, Found]]:
         items = codec.decode(Kind.ITEMS, entry.answer)
         parts.append(("answer", [codec.plain_form(*item) for item in items.values]))
         parts.append(("returned", codec.plain_form(*items.returned)))
+    elif (alias := alias_in(entry)) is not None:
+        if alias.kept:
+            yield from _secrets_of(read_row(row.place, row.key, alias.kept))
     else:
         parts.append(("answer", codec.plain_form(entry.kind, entry.answer)))
     for part, value in parts:
@@ -198,8 +219,20 @@ def _named(path: Iterable[str | int]) -> str:
 
 
 def read_answer(row: Row) -> None:
-    """Read the answer as far as that needs no class of its own. Raises `CorruptEntryError`."""
+    """Read the answer as far as that needs no class of its own.
+
+    Raises `CorruptEntryError`, also for an alias of what is not stored, or is an alias itself.
+    """
     entry = row.entry
+    if (alias := alias_in(entry)) is not None:
+        if alias.kept:
+            read_answer(read_row(row.place, row.key, alias.kept))
+        raw = row.place.get(alias.target)
+        if raw is None:
+            raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is no longer stored")
+        if read_row(row.place, alias.target, raw).alias_of:
+            raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is an alias itself")
+        return
     if entry.kind is Kind.HTTP:
         codec.decode(Kind.HTTP, entry.answer)
     elif entry.kind is Kind.ITEMS:

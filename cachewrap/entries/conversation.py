@@ -18,6 +18,7 @@ from cachewrap.entries.values import (
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
 
 _TEXTS: Final = ("text", "refusal", "thinking", "input_text", "output_text", "transcript")
 _INSIDE: Final = ("content", "parts", "output")
@@ -290,6 +291,8 @@ def answer_turns(entry: Entry) -> list[Turn]:
     if entry.kind is Kind.ITEMS:
         items: Items = codec.decode(Kind.ITEMS, entry.answer)
         return [Turn("yields", _shown(_plain(*item))) for item in items.values]
+    if (alias := alias_in(entry)) is not None:
+        return [Turn("alias", f"the answer under {alias.target}")]
     plain = codec.plain_form(entry.kind, entry.answer)
     said = [turn for role, content in said_by(plain) or () for turn in _said_turns(role, content)]
     return said or [Turn("returns", _shown(bare(plain)))]

@@ -26,6 +26,10 @@ _SPAN: Final = re.compile(rf"{_NUMBER}\s*([smhdw])")
 _SIZE: Final = re.compile(rf"{_NUMBER}\s*([kmgt]?)(?:i?b)?")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
+ANY: Final = "any"
+NONE: Final = "none"
+_DIGEST: Final = re.compile("[0-9a-f]{1,32}")
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -98,6 +102,23 @@ def read_size(given: Size, name: str = "it") -> int:
     return int(float(match[1]) * _SIZES[match[2]])
 
 
+def read_rules(given: str, name: str = "it") -> str:
+    """Which rules of equality are meant: ``any``, ``none``, or the beginning of their digest.
+
+    Args:
+        given: which.
+        name: what it is for, in messages.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    if (text := given.strip().lower()) in (ANY, NONE) or _DIGEST.fullmatch(text):
+        return text
+    raise ConfigurationError(
+        f"{name}: {given!r} are no rules: write any, none, or the beginning of their digest, as"
+        " `cachewrap show` has it"
+    )
+
+
 class Known(Protocol):
     """The facts of an entry by which it is filtered."""
 
@@ -109,6 +130,8 @@ class Known(Protocol):
     def stored_at(self) -> float: ...
     @property
     def size(self) -> int: ...
+    @property
+    def rules(self) -> str: ...
     def says(self, text: str, /) -> bool: ...
 
 
@@ -125,6 +148,8 @@ class Filter:
         min_size: bytes, at least.
         max_size: bytes, at most.
         text: a text in what was asked or answered, in any case.
+        rules: the beginning of the digest of the rules of equality that it is stored under, or
+            ``any`` or ``none``.
     """
 
     model: str | None = None
@@ -135,12 +160,14 @@ class Filter:
     min_size: int | None = None
     max_size: int | None = None
     text: str | None = None
+    rules: str | None = None
 
     def __call__(self, entry: Known) -> bool:
         return (
             self.fits(entry.model, entry.source, entry.stored_at)
             and (self.min_size is None or entry.size >= self.min_size)
             and (self.max_size is None or entry.size <= self.max_size)
+            and (self.rules is None or _fits_rules(entry.rules, self.rules))
             and (self.text is None or entry.says(self.text))
         )
 
@@ -172,10 +199,11 @@ def make_filter(
     older_than: Age | None = None,
     min_size: Size | None = None,
     max_size: Size | None = None,
+    rules: str | None = None,
 ) -> Filter:
     """The filter of what people give. Raises `ConfigurationError` for what cannot be read."""
-    patterns = {"model": model, "source": source, "function": function, "text": text}
-    for name, given in patterns.items():
+    texts = {"model": model, "source": source, "function": function, "text": text, "rules": rules}
+    for name, given in texts.items():
         if given is not None and not isinstance(given, str):
             raise ConfigurationError(f"{name} must be a str, got {type(given).__name__}")
     return Filter(
@@ -187,6 +215,7 @@ def make_filter(
         None if min_size is None else read_size(min_size, "min_size"),
         None if max_size is None else read_size(max_size, "max_size"),
         text,
+        None if rules is None else read_rules(rules, "rules"),
     )
 
 
@@ -198,6 +227,12 @@ def is_endpoint(source: str) -> bool:
 def short_source(source: str) -> str:
     """The path of an endpoint, or the name of a function without its module."""
     return source.rpartition(" /")[2] if is_endpoint(source) else source.rpartition(":")[2]
+
+
+def _fits_rules(rules: str, wanted: str) -> bool:
+    if wanted in (ANY, NONE):
+        return bool(rules) is (wanted == ANY)
+    return rules.startswith(wanted)
 
 
 def _fits_source(source: str, wanted: str) -> bool:

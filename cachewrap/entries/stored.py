@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -22,15 +22,27 @@ from cachewrap.entries.conversation import (
 )
 from cachewrap.entries.filters import Filter, is_endpoint
 from cachewrap.entries.values import bare
-from cachewrap.entry import Entry, HttpAnswer, Kind
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.entry import Declared, Entry, HttpAnswer, Kind
+from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.request.key import decode_request, key_of, may_tell_secrets, readable, salted
+from cachewrap.format.aliases import alias_in
+from cachewrap.request.key import (
+    decode_request,
+    element_key,
+    encode,
+    key_of,
+    may_tell_secrets,
+    readable,
+    salted,
+)
 from cachewrap.secrets import hidden
 from cachewrap.stores.base import Store, scan
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.telemetry.reading import usage_of, usage_of_parts
 from cachewrap.telemetry.usage import Usage
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 E = TypeVar("E", bound="StoredEntry")
 
@@ -105,8 +117,19 @@ class StoredEntry:
 
     @property
     def kind(self) -> str:
-        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, or ``"http"``."""
+        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, ``"http"``, or an
+        ``"alias"``.
+        """
         return self._entry.kind.name.lower()
+
+    @property
+    def alias_of(self) -> str:
+        """Of an alias the key of the entry that answers; else ``""``.
+
+        Raises `CorruptEntryError` for an alias that cannot be read.
+        """
+        alias = alias_in(self._entry)
+        return "" if alias is None else alias.target
 
     @property
     def stored_at(self) -> float:
@@ -133,16 +156,36 @@ class StoredEntry:
         """Which sample of its request it is: 0 is the first, and every answer without samples.
 
         None where it cannot be told: the request was not stored, or a credential was taken out of
-        it, or it was asked inside a sampled call, or by a function whose ``seed=`` is neither 41
-        nor the cache's.
+        it, or a rule of equality changed it, or it was asked inside a sampled call, or by a
+        function whose ``seed=`` is neither 41 nor the cache's.
         """
-        kind, raw = self._entry.kind, self._raw_request
-        keys = request_keys(kind, self.source, self.seed, raw) if raw else []
+        entry, raw = self._entry, self._raw_request
+        told = entry.kind, self.source, self.seed
+        keys = request_keys(*told, raw, declared=entry.declared) if raw else []
         return self._samples.number_of(self.key, keys, self.source)
 
     @property
+    def rules(self) -> str:
+        """The digest of the rules of equality that it is stored under: caches that have others, or
+        none, do not see it. ``""`` for an exact entry."""
+        declared = self._entry.declared
+        return "" if declared is None else declared.rules
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The rules that changed its request before it was counted, as they are in Python."""
+        declared = self._entry.declared
+        return () if declared is None else tuple(rule for rule, _ in declared.by)
+
+    @property
+    def element(self) -> bool:
+        """Whether it answers one element of a list that was asked element by element."""
+        declared = self._entry.declared
+        return declared is not None and declared.element
+
+    @property
     def request(self) -> Any:
-        """The request as it was counted, without credentials; None where it was left out.
+        """The request as it was asked, without credentials; None where it was left out.
 
         Of an endpoint its method, URL, headers and body; of a function its name and arguments.
         Raises `CorruptEntryError` for one that cannot be read.
@@ -245,6 +288,10 @@ class StoredEntry:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "bytes": self.size,
+            **({"alias_of": self.alias_of} if self._entry.kind is Kind.ALIAS else {}),
+            "rules": self.rules,
+            "by": list(self.by),
+            "element": self.element,
         }
 
     def _request_said(self) -> tuple[str, list[Turn]]:
@@ -350,8 +397,6 @@ class Samples:
         return None
 
 
-_OF_EXCHANGES: Final = [salted()]
-_OF_KEYS: Final = [salted("key")]
 _BEGUN: Final = [hashlib.sha256(salted("sample", str(number))) for number in range(MOST)]
 
 
@@ -362,9 +407,16 @@ def _sampled(key: str, number: int) -> str:
 
 
 def request_keys(
-    kind: Kind, source: str, seed: str, request: bytes, seeds: Iterable[str] = ()
+    kind: Kind,
+    source: str,
+    seed: str,
+    request: bytes,
+    seeds: Iterable[str] = (),
+    *,
+    declared: Declared | None = None,
+    same: Rules | None = None,
 ) -> list[str]:
-    """The keys that a stored request may have.
+    """The keys that a stored request may have; none where rules changed it that are not here.
 
     Args:
         kind: what was answered.
@@ -372,14 +424,32 @@ def request_keys(
         seed: the seed of the cache.
         request: the encoded request.
         seeds: the ``seed=`` of decorated functions, beside 41 and that of the cache.
+        declared: what makes its key another than that of the request.
+        same: rules of equality, which may be those that it is stored under.
     """
-    if kind is Kind.HTTP:
-        prefixes = _OF_EXCHANGES
+    salts: Iterable[tuple[str, ...]]
+    if is_http(kind, source):
+        salts = [()]
     elif source == "cache.set":
-        prefixes = _OF_KEYS
+        salts = [("key",)]
     else:
-        prefixes = [salted(salt) for salt in {seed, "41", source, *seeds}]
-    return [key_of(prefix, request) for prefix in prefixes]
+        salts = [(salt,) for salt in {seed, "41", source, *seeds}]
+    if declared is None:
+        return [key_of(salted(*salt), request) for salt in salts]
+    if declared.by:
+        if same is None or same.digest != declared.rules:
+            return []
+        try:
+            request = encode(same.apply(decode_request(request)).request)
+        except (UnkeyableError, RecursionError):  # it was not asked: somebody has written it
+            return []
+    keys = [key_of(salted(*salt, rules=declared.rules), request) for salt in salts]
+    return [element_key(key) for key in keys] if declared.element else keys
+
+
+def is_http(kind: Kind, source: str) -> bool:
+    """Whether a request went over HTTP, by what is stored for it and by what was called."""
+    return kind is Kind.HTTP or (kind is Kind.ALIAS and is_endpoint(source))
 
 
 # -- reading them --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What is told of a request: whether it is stored, and which stored ones are nearest to it."""
+"""Explanations of requests: whether one is stored, and which stored ones are nearest to it."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class Explanation:
         looked: whether the nearest ones could be looked for.
         by: of a hit, the rules of equality without which it would be none, each with what differs
             between the request and the one that is stored. Of a miss `nearest` has them.
+        alias: the key of the entry that answers the request by an alias; "" for its own.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Explanation:
     served: bool = True
     looked: bool = True
     by: Equal = ()
+    alias: str = ""
 
     def __str__(self) -> str:
         if not self.served:
@@ -86,6 +88,7 @@ class Explanation:
         key = f" (key {self.key[:12]}…)" if self.key else ""
         if self.stored:
             told = f"{name}{key} is stored in {self.place}"
+            told += f", as an alias of {self.alias[:12]}…" if self.alias else ""
             if not self.by:
                 return told
             return "\n".join((f"{told}, for a request that is equal by rules", *_equal(self.by)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from cachewrap.entry import By, Declared, Entry
+from cachewrap.entry import By, Declared, Entry, same_source
 from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
@@ -28,18 +28,15 @@ from cachewrap.explain.equal import (
 )
 from cachewrap.explain.explanation import Explanation, Near
 from cachewrap.explain.texts import common_prefix
+from cachewrap.format.aliases import alias_in
 from cachewrap.format.envelope import read_declared, read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.patterns import later
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import decode_request, encode, readable, stored
 from cachewrap.same.applied import Rules
 from cachewrap.secrets import KEYED
 from cachewrap.stores.base import Store, scan
-
-_VERSION: Final = later(r"POST (?:/[^/ ]+)*/v[0-9][a-z0-9]*")
-"""What stands in front of an endpoint's path where the base URL of its SDK has a version."""
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -228,17 +225,8 @@ def _requests(
             record, declared = read_record(opened), read_declared(opened)
         except CorruptEntryError:
             continue
-        if record["request"] and (not source or _is_alike(record["source"], source)):
+        if record["request"] and (not source or same_source(record["source"], source)):
             yield key, record["request"], declared
-
-
-def _is_alike(one: str, other: str) -> bool:
-    """Whether two sources are the same: of SDKs an endpoint is without what their base URL has."""
-    if one == other:
-        return True
-    longer, shorter = sorted((one, other), key=len, reverse=True)
-    path = shorter.removeprefix("POST ")
-    return path[:1] == "/" and _VERSION.fullmatch(longer.removesuffix(path)) is not None
 
 
 def _words(request: bytes) -> set[bytes]:
@@ -327,7 +315,15 @@ def explain_request(
     first = near[0] if near else None
     if first is None or first.diff or first.elsewhere:
         return Explanation(source, "", False, near, place)
-    return Explanation(source, first.key, True, near, place, by=first.by)
+    alias = None
+    with suppress(CorruptEntryError):
+        raw = store.get(first.key)
+        alias = None if raw is None else alias_in(guard.unseal(first.key, raw))
+    if alias is None:
+        return Explanation(source, first.key, True, near, place, by=first.by)
+    # One that leads nowhere any more answers with what it has kept, if it has.
+    led = bool(alias.kept) or store.get(alias.target) is not None
+    return Explanation(source, first.key, led, near, place, alias=alias.target if led else "")
 
 
 def _without(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.format.aliases import AliasedError
 from cachewrap.format.classes import called, settle
 from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
 from cachewrap.format.tagging import are_slow, is_bare_list, is_shallow, tag, weighed
@@ -171,8 +172,11 @@ def value_of(entry: Entry) -> Any:
     """What an entry stands for: of a generator's call the list of its items, of an HTTP request's
     the JSON in its answer, or its text, or its bytes; else the value itself.
 
-    Raises what `decode` raises, and `CorruptEntryError` for an HTTP answer that is none.
+    Raises what `decode` raises, and `CorruptEntryError` for an HTTP answer that is none, which for
+    an alias is `AliasedError`.
     """
+    if entry.kind is Kind.ALIAS:
+        raise AliasedError(entry.answer)
     value = decode(entry.kind, entry.answer)
     if isinstance(value, Items):
         return [decode(*item) for item in value.values]

@@ -24,6 +24,7 @@ from typing import Final
 
 from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Kind
 from cachewrap.errors import ConfigurationError, CorruptEntryError
+from cachewrap.format.aliases import alias_in
 from cachewrap.format.codec import check_types
 from cachewrap.format.envelope import ENCRYPTED, unseal
 from cachewrap.format.sizes import check_size
@@ -80,6 +81,18 @@ class Guard:
 
 
 UNSEALED: Final = Guard()
+
+
+def answer_under(key: str, raw: bytes, guard: Guard) -> tuple[bytes, Entry]:
+    """A key's own answer in what is stored there: of an alias, what it keeps of before it.
+
+    Raises `CorruptEntryError`.
+    """
+    entry = guard.unseal(key, raw)
+    if (alias := alias_in(entry)) is not None:
+        raw = guard.close(key, alias.kept)
+        entry = guard.unseal(key, raw)
+    return raw, entry
 
 
 class AesGuard(Guard):

@@ -40,17 +40,17 @@ _items_parts: Final = msgspec.msgpack.Decoder(_ItemsParts)
 def check_size(kind: Kind, answer: bytes, most: int) -> None:
     """Estimate what an answer takes in memory when it is decoded, before it is.
 
-    Of text that is what it is as bytes and as text; of an HTTP answer twice its body, what JSON in
-    it is parsed to, and 48 bytes for each byte of the rest; of values what Python takes for their
-    numbers, texts and containers, and of those in tagged form twice as much, and 1,200 bytes for
-    each tag.
+    Of text and aliases that is what they are as bytes and as text; of an HTTP answer twice its
+    body, what JSON in it is parsed to, and 48 bytes for each byte of the rest; of values what
+    Python takes for their numbers, texts and containers, and of those in tagged form twice as much,
+    and 1,200 bytes for each tag.
 
     Raises `CorruptEntryError` where that is more than ``most``, and for a key that is no text. What
     is no answer at all is left to the codec.
     """
     if len(answer) <= SMALL and most >= SURE:
         return
-    if kind == Kind.TEXT:
+    if kind in (Kind.TEXT, Kind.ALIAS):
         if len(answer) * (2 if answer.isascii() else 5) > most:
             raise too_large(most)
         return

@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_type_hints,
+)
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -38,12 +47,14 @@ from cachewrap.request.constants import (
 )
 from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache_of_function
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -53,10 +64,6 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 
 BLOCKS: Final = "blocks"
 
-_WITHOUT_EACH: Final = (
-    "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
-    " goes neither with generators nor with key="
-)
 
 Known: TypeAlias = tuple[str, Any, list[Any]]
 
@@ -154,7 +161,7 @@ class Decorated:
         self.at = -1
         if self.each is not None:
             if key is not None or self.serve not in (serve, aserve):
-                raise ConfigurationError(_WITHOUT_EACH)
+                raise ConfigurationError("each= goes neither with generators nor with key=")
             self.at = place_of(plain, self.each, ignored)
         self._key = key
         self.salt = "" if seed is None else seed_text(seed)
@@ -421,15 +428,8 @@ async def _aserve_sampled(
         raise
 
 
-class Numbered(Protocol):
-    """What is known of a call that may be a sample."""
-
-    key: str
-    counted: bool
-
-
-def inside(sampled: Numbered, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
-    """The blocks inside a call that is sampled or has a mode of its own."""
+def inside(sampled: Any, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled (its ``key``, ``counted``) or has its own mode."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):

@@ -22,6 +22,7 @@ from cachewrap.http.response import Head, Headers, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
 """Gives the next piece of a body, b"" at its end."""
@@ -414,6 +415,7 @@ def patch_aiohttp(
     paths: Iterable[str] | None = None,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks aiohttp (3.12 and later), as `patch_httpx` does for httpx.
@@ -432,7 +434,7 @@ def patch_aiohttp(
     Raises `ConfigurationError` if the installed version has no middlewares; where ``aiohttp`` is
     imported later, a `CacheWarning` says so.
     """
-    return AIOHTTP.patch(cache, when, hosts, paths, split=split, carry=threads)
+    return AIOHTTP.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_aiohttp() -> None:

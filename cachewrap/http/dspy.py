@@ -16,6 +16,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
 
@@ -149,6 +150,7 @@ def patch_dspy(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make DSPy's default engine cacheable (3.4 and later), which speaks HTTP without any library.
@@ -159,14 +161,14 @@ def patch_dspy(
     ``engine="litellm"``, go through LiteLLM, see `patch_openai`.
 
     Args:
-        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, same, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the engine lacks what is to be wrapped; where ``dspy`` is
     imported later, a `CacheWarning` says so.
     """
-    return DSPY.patch(cache, when, hosts, paths, carry=threads)
+    return DSPY.patch(cache, when, hosts, paths, same=same, carry=threads)
 
 
 def unpatch_dspy() -> None:

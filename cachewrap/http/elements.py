@@ -243,8 +243,8 @@ _index: Final = msgspec.json.Decoder(int)
 
 def _read(form: Form, body: bytes) -> tuple[Members, list[Members], Any]:
     """An answer's members, the results among them, and what was used."""
-    head = _members.decode(body)
-    results = _results.decode(head.get(form.results, b""))
+    head: Members = _decoded(_members, body)
+    results: list[Members] = _decoded(_results, head.get(form.results, b""))
     for name, value in head.items():
         # What is told of each element outside of the results, nobody could tell apart.
         if name not in (form.results, "usage") and bytes(memoryview(value)[:1]) in (b"[", b"{"):
@@ -253,13 +253,20 @@ def _read(form: Form, body: bytes) -> tuple[Members, list[Members], Any]:
     return head, results, usage
 
 
+def _decoded(decoder: Any, text: bytes | msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
 def _in_order(form: Form, results: list[Members]) -> list[Members]:
     """The results in the order in which they were asked for. Raises `ValueError`."""
     if not form.indexed:
         return results
     ordered: list[Members | None] = [None] * len(results)
     for told in results:
-        at = _index.decode(told.get("index", b""))
+        at: int = _decoded(_index, told.get("index", b""))
         if not 0 <= at < len(results) or ordered[at] is not None:
             raise ValueError(f"the index {at}")
         ordered[at] = told

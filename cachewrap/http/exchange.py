@@ -254,7 +254,7 @@ class SdkExchange(Exchange[Answered]):
         Raises `CodecError` if it cannot be read, or is none that would be stored.
         """
         if entry.kind is not Kind.HTTP:
-            raise wrong_kind(entry.kind, Kind.HTTP)
+            raise wrong_kind(entry, Kind.HTTP)
         answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
@@ -380,6 +380,8 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
+        if "stream" not in exchange.request and not endpoint.wire:
+            return "a stream"
         try:
             return why_unreadable(body)
         except RecursionError:

@@ -14,6 +14,7 @@ from cachewrap.http.response import Wire, build, family_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 
 class HttpxWire(Wire):
@@ -198,6 +199,7 @@ def patch_httpx(
     paths: Iterable[str] | None = None,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make the SDKs cacheable that speak plain httpx or httpx2: mistralai, google-genai, ollama, …
@@ -219,6 +221,8 @@ def patch_httpx(
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
         split: whether requests for embeddings or moderations of several texts are served text by
             text, see `CacheOptions`, of every cache that does not say ``split=False`` itself.
+        same: rules of equality for these requests, see `CacheOptions`, behind the rules of whatever
+            cache serves them.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
@@ -227,7 +231,7 @@ def patch_httpx(
 
     Raises `ConfigurationError` for a pattern that names no host.
     """
-    return HTTPX.patch(cache, when, hosts, paths, split=split, carry=threads)
+    return HTTPX.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_httpx() -> None:

@@ -24,6 +24,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
 from cachewrap.http.routes import Routes, known
 from cachewrap.http.serve import Caching
+from cachewrap.policy import Same
 from cachewrap.telemetry import events
 
 
@@ -319,6 +320,7 @@ class HttpPatcher(Applications[HttpPatch]):
         *,
         more_hosts: Iterable[str] = (),
         split: bool = False,
+        same: Same = None,
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
@@ -330,7 +332,7 @@ class HttpPatcher(Applications[HttpPatch]):
         it warns.
         """
         routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
-        patch = HttpPatch(self, Caching(routes, cache, when, split=split), cache)
+        patch = HttpPatch(self, Caching(routes, cache, when, split=split, same=same), cache)
         finish_imports(self._targets)
         with self._lock:
             self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.http.tracking import is_idle, is_usual
+from cachewrap.http.tracking import BETAS, counted_betas, is_idle, is_usual
 from cachewrap.keyed import NONE_KEYED, Keyed
 from cachewrap.loops import aside, is_watched
 from cachewrap.request.canonical import NO_NAMES, canonical_body, canonical_json
@@ -265,6 +265,11 @@ def canonical_headers(
             found[name] = mark
             if taken is not None:
                 taken.append(str(value))
+        elif name == BETAS and (counted := counted_betas(str(value))) != value:
+            if counted:
+                found[name] = counted
+            else:
+                found.pop(name, None)
         elif name == "content-type":
             if value.startswith(_MULTIPART):
                 found[name] = _MULTIPART

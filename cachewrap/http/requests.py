@@ -21,6 +21,7 @@ from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 
 class File:
@@ -431,6 +432,7 @@ def patch_requests(
     paths: Iterable[str] | None = None,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks requests, as `patch_httpx` does for httpx.
@@ -449,7 +451,7 @@ def patch_requests(
     Raises `ConfigurationError` if the installed version lacks what is to be wrapped (where
     ``requests`` is imported later, its import raises it).
     """
-    return REQUESTS.patch(cache, when, hosts, paths, split=split, carry=threads)
+    return REQUESTS.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_requests() -> None:

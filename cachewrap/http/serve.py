@@ -29,8 +29,8 @@ from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.routes import Routes, asks_model, is_stream, name_of, reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.http.split import ListCall, elements_of
-from cachewrap.options import NONE, CallOptions, choose_cache, take_sample
-from cachewrap.policy import Policy
+from cachewrap.options import NONE, CallOptions, Default, choose_cache, take_sample
+from cachewrap.policy import Policy, Same, rules_of
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events, hints
@@ -54,8 +54,10 @@ class Caching:
         whole: whether every request that is not cached is counted, and stopped in mode replay if it
             may reach a model: for who has nothing but requests to models.
         split: whether lists are told apart, where a cache does not say.
+        same: rules of equality, which hold behind those of whatever cache serves a request.
 
-    Raises `ConfigurationError` for a default that is no cache, and a ``when`` that is no function.
+    Raises `ConfigurationError` for a default that is no cache, a ``when`` that is no function, and
+    a ``same`` that has no rules.
     """
 
     def __init__(
@@ -66,16 +68,16 @@ class Caching:
         *,
         whole: bool = False,
         split: bool = False,
+        same: Same = None,
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         self._routes = routes
-        self._cache = cache
+        self._default = Default(cache, split=split, same=rules_of(same))
         self._when = when
         self._whole = whole
-        self._split = split
         capture.watch()
         hints.seen.used = hints.seen.used or cache is not None
         hints.seen.patched(hints.HTTP, True)
@@ -113,11 +115,11 @@ class Caching:
         if (
             not (never or self._routes.has_path(wire.path))
             or capture.decided()
-            or choose_cache(default=lambda: self._cache, counted=False) is None
+            or choose_cache(default=self._default, counted=False) is None
             or not (never or asks_model(wire.path, wire.body))
         ):
             return
-        cache = choose_cache(default=lambda: self._cache)
+        cache = choose_cache(default=self._default)
         if cache is not None:
             source = Endpoint(wire.path.strip("/"), wire=True).source
             if never:
@@ -139,7 +141,7 @@ class Caching:
         Raises `ReplayMissError` in mode replay, if it makes a model work or the cache is strict.
         """
         wire.reason = reason
-        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
             wire.reason = "mode off" if own.cache_seed is not None else "no seed"
         else:
@@ -303,7 +305,7 @@ class Caching:
     ) -> ListCall | None:
         """The same call, where each element of its list is served by itself."""
         split = exchange.policy.split
-        if not (self._split if split is None else split) or streamed or not wire.takes_body:
+        if not (self._default.split if split is None else split) or streamed or not wire.takes_body:
             return None
         body = wire.body() if wire.uploaded is None else None
         elements = elements_of(exchange, body.get("input") if isinstance(body, dict) else None)
@@ -311,7 +313,7 @@ class Caching:
 
     def _plan(self, wire: Wire, own: CallOptions) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
-        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
             wire.reason = "mode off" if own.cache_seed is not None else "no seed"
             if hints.seen.listening and self.knows(wire):

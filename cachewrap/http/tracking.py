@@ -135,3 +135,19 @@ _USUAL: Final = {
 def is_usual(name: str, value: str) -> bool:
     """Whether such a header (its name in lower case) says what it says nearly always."""
     return _USUAL[name].fullmatch(value.strip()) is not None
+
+
+BETAS: Final = "anthropic-beta"
+"""The header of Anthropic's that names what is tried out, one after the other."""
+
+# What lets a request have `cache_control`, and a time in it, by "Prompt caching" of Anthropic's
+# documentation: alone they do nothing, and what they allow is in no key.
+_IDLE_BETAS: Final = frozenset({"extended-cache-ttl-2025-04-11", "prompt-caching-2024-07-31"})
+
+
+def counted_betas(value: str) -> str:
+    """The betas without those that only let a prompt be cached; as they are if there is none."""
+    names = [name.strip() for name in value.split(",")]
+    if _IDLE_BETAS.isdisjoint(names):
+        return value
+    return ",".join(name for name in names if name not in _IDLE_BETAS)

@@ -44,7 +44,8 @@ def telemetry(
     provider's own cache, written to it, or were thoughts, ``gen_ai.usage.cache_read.input_tokens``,
     ``gen_ai.usage.cache_creation.input_tokens`` and ``gen_ai.usage.reasoning.output_tokens``.
     ``cachewrap.hit`` says whether the call was
-    answered without asking upstream, and ``cachewrap.outcome`` how. The metrics
+    answered without asking upstream, and ``cachewrap.outcome`` how; ``cachewrap.by_rule`` is true
+    for a hit that needed a rule of equality, and ``cachewrap.rules`` names those. The metrics
     ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage`` are of the calls that
     went upstream, so that they stay what was waited and paid for; ``cachewrap.calls``,
     ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own. A call that goes
@@ -85,6 +86,8 @@ class _Telemetry:
         own = {"cachewrap.outcome": facts["outcome"], "cachewrap.hit": event.hit}
         if event.reason:
             own["cachewrap.unstored_reason"] = event.reason
+        if event.by:
+            own["cachewrap.by_rule"] = True
         self._span(event, {**told, **own})
         self._calls.add(1, {**told, **own})
         tokens = {"input": event.tokens_in, "output": event.tokens_out}
@@ -113,6 +116,7 @@ class _Telemetry:
                 "cachewrap.seed": event.seed,
                 "cachewrap.stored": event.stored,
                 "cachewrap.upstream_seconds": event.upstream_seconds,
+                **({"cachewrap.rules": event.by} if event.by else {}),
             },
             start_time=int(event.started * 1e9),
         )

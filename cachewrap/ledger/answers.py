@@ -9,8 +9,9 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, Final, NamedTuple, Self
 
 from cachewrap.entries.stored import Samples, StoredEntry, raw_entries
-from cachewrap.entry import Entry
+from cachewrap.entry import Entry, Kind
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.format.aliases import unpacked
 from cachewrap.format.envelope import ENCRYPTED
 from cachewrap.format.sealing import Guard, make_guard
 from cachewrap.ledger import names
@@ -45,9 +46,31 @@ class _Partition(NamedTuple):
     def opened(self, key: str, raw: bytes) -> Entry | None:
         """An entry, encrypted or not; None for one that cannot be read."""
         try:
-            return (self.guard if raw.startswith(ENCRYPTED) else self.plain).unseal(key, raw)
+            return self._guard_of(raw).unseal(key, raw)
         except CorruptEntryError:
             return None
+
+    def _guard_of(self, raw: bytes) -> Guard:
+        return self.guard if raw.startswith(ENCRYPTED) else self.plain
+
+    def answers(self, key: str, raw: bytes) -> Iterator[tuple[bytes, Entry]]:
+        """What may be an answer under a key: what is there; of an alias what it leads to, and what
+        it keeps of before it.
+        """
+        entry = self.opened(key, raw)
+        if entry is None or entry.kind is not Kind.ALIAS:
+            if entry is not None:
+                yield raw, entry
+            return
+        try:
+            alias = unpacked(entry.answer)
+        except CorruptEntryError:
+            return
+        kept = self._guard_of(raw).close(key, alias.kept) if alias.kept else None
+        for name, found in ((alias.target, self.store.get(alias.target)), (key, kept)):
+            led = None if found is None else self.opened(name, found)
+            if found is not None and led is not None:
+                yield found, led
 
 
 def partition_of(cache: Place, seed: str) -> _Partition:
@@ -139,9 +162,9 @@ class Answers:
         if partition is None:
             return None
         if raw is not None:
-            entry = partition.opened(call.key, raw)
-            if entry is not None and abs(entry.created - call.answered) < CLOSE:
-                return raw, entry
+            for found in partition.answers(call.key, raw):
+                if abs(found[1].created - call.answered) < CLOSE:
+                    return found
         raw = self._replaced(call)
         entry = None if raw is None else partition.opened(call.key, raw)
         return None if raw is None or entry is None else (raw, entry)
@@ -302,7 +325,7 @@ def _entries(cache: Place, place: str) -> Iterator[Call]:
     seed = cache.seed or ""
     partition = partition_of(cache, seed)
     for key, raw in raw_entries(partition.store):
-        entry = partition.opened(key, raw)
+        entry = next((entry for _, entry in partition.answers(key, raw)), None)
         try:
             found = None if entry is None else StoredEntry(key, seed, len(raw), entry, samples)
         except CorruptEntryError:

@@ -70,6 +70,8 @@ class Call:
         place: the URL of the cache that served it; ``""`` for that of the run.
         reason: why it went past the cache, or its answer was not stored, or the type of the error
             that it raised.
+        rules: of an answer that was stored for another request, the rules of equality without
+            which it were not this one's.
     """
 
     number: int
@@ -91,6 +93,7 @@ class Call:
     path: str = ""
     place: str = ""
     reason: str = ""
+    rules: tuple[str, ...] = ()
 
     @property
     def served(self) -> bool:
@@ -135,6 +138,7 @@ class Call:
             "path": self.path,
             "place": self.place,
             "reason": self.reason,
+            "rules": list(self.rules),
         }
 
 

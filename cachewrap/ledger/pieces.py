@@ -98,7 +98,18 @@ class Replaced(msgspec.Struct, array_like=True):
     value: bytes
 
 
-_Common: TypeAlias = tuple[int, str, str, str, str, str, str]
+class _Common(msgspec.Struct, array_like=True):
+    outcome: int
+    source: str
+    model: str
+    seed: str
+    place: str
+    path: str
+    reason: str
+    rules: tuple[str, ...] = ()
+
+
+_Told: TypeAlias = tuple[int, str, str, str, str, str, str, tuple[str, ...]]
 
 
 class _Calls(msgspec.Struct, array_like=True):
@@ -129,13 +140,22 @@ class Manner:
     """The manner of calls that end alike. One for all of them: they are told by it.
 
     Attributes:
-        parts: the number of the outcome, seed, place, path and reason.
+        parts: the number of the outcome, seed, place, path and reason; and, where it took some,
+            the rules of equality without which the answer were not the call's.
     """
 
     __slots__ = ("parts",)
 
-    def __init__(self, outcome: int, seed: str, place: str, path: str, reason: str = "") -> None:
-        self.parts = outcome, seed, place, path, reason
+    def __init__(
+        self,
+        outcome: int,
+        seed: str,
+        place: str,
+        path: str,
+        reason: str = "",
+        rules: tuple[str, ...] = (),
+    ) -> None:
+        self.parts = (outcome, seed, place, path, reason, *([rules] if rules else []))
 
 
 class Ended(NamedTuple):
@@ -162,6 +182,7 @@ _decoders: Final = {
     ord(kind): msgspec.msgpack.Decoder(shape)
     for kind, shape in (("B", Begin), ("C", _Calls), ("E", End), ("R", Replaced))
 }
+_told: Final[Any] = msgspec.structs.astuple
 _columns_of: Final = msgspec.msgpack.Decoder(_Columns).decode
 
 
@@ -221,9 +242,10 @@ class Writer:
         return b"%cC%b" % (VERSION, _encode(piece))
 
 
-def _common(source: str, model: str, manner: Manner) -> _Common:
+def _common(source: str, model: str, manner: Manner) -> Any:
+    """What a piece tells of calls that have this in common: what `_Common` reads."""
     outcome, *others = manner.parts
-    return (outcome, source, model, *others)  # type: ignore[return-value]
+    return outcome, source, model, *others
 
 
 def _numbers(kind: str, numbers: Iterable[float]) -> bytes:
@@ -271,7 +293,7 @@ class Reader:
     def __init__(self) -> None:
         self.unknown = 0
         self._seen: set[int] = set()
-        self._common: dict[int, dict[int, _Common]] = {}
+        self._common: dict[int, dict[int, _Told]] = {}
         self._lanes: dict[int, dict[int, str]] = {}
 
     def read(self, piece: bytes) -> Part | None:
@@ -291,7 +313,7 @@ class Reader:
 
     def _calls(self, piece: _Calls) -> list[Call]:
         common = self._common.setdefault(piece.writer, {})
-        common.update(enumerate(piece.common, piece.first_common))
+        common.update(enumerate(map(_told, piece.common), piece.first_common))
         lanes = self._lanes.setdefault(piece.writer, {})
         lanes.update(enumerate(piece.lanes, piece.first_lane))
         unpacked = zlib.decompressobj()
@@ -320,7 +342,7 @@ class Reader:
             if known is None:
                 self.unknown += 1
                 continue
-            outcome, source, model, seed, place, path, reason = known
+            outcome, source, model, seed, place, path, reason, rules = known
             calls.append(
                 Call(
                     0,
@@ -342,6 +364,7 @@ class Reader:
                     path,
                     place,
                     reason,
+                    rules,
                 )
             )
         return calls

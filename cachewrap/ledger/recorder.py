@@ -52,14 +52,17 @@ class Section:
         self.append = run.rows.append
         self.hits: dict[str, Manner] = {}
         self.outer: Section | None = None
-        self._manners: dict[tuple[int, str, str, str], Manner] = {}
+        self._manners: dict[tuple[int, str, str, str, tuple[str, ...]], Manner] = {}
 
-    def manner(self, outcome: int, seed: str, place: str, reason: str) -> Manner:
+    def manner(
+        self, outcome: int, seed: str, place: str, reason: str, rules: tuple[str, ...] = ()
+    ) -> Manner:
         """The manner in which calls end here, see `Manner`."""
-        name = outcome, seed, place, reason
+        name = outcome, seed, place, reason, rules
         known = self._manners.get(name)
         if known is None:
-            known = self._manners.setdefault(name, Manner(outcome, seed, place, self.path, reason))
+            manner = Manner(outcome, seed, place, self.path, reason, rules)
+            known = self._manners.setdefault(name, manner)
         return known
 
 
@@ -185,7 +188,10 @@ class Recorder:
             named = lane() if in_loop or ("trio" in _modules and _runs_trio()) else _here.name
         except AttributeError:
             named = lane()
-        manner = section.hits.get(self._name) or self._manner(section)
+        if rules:
+            manner = section.manner(_HIT, self._seed, self._place(section), "", rules)
+        else:
+            manner = section.hits.get(self._name) or self._manner(section)
         section.append(
             (
                 (source, model, manner),
@@ -279,6 +285,7 @@ class Began:
         *,
         stored: bool = True,
         wakes: bool = True,
+        rules: tuple[str, ...] = (),
     ) -> None:
         """Tell how it ended, unless that is told; an outcome of None is a call that raised."""
         if self.told:
@@ -286,7 +293,7 @@ class Began:
         self.told = True
         section, recorder = self._section, self._recorder
         number = _FAILED if outcome is None else _NUMBERS[outcome]
-        manner = section.manner(number, recorder._seed, recorder._place(section), reason)
+        manner = section.manner(number, recorder._seed, recorder._place(section), reason, rules)
         told: Told = (0, 0, 0.0, NO_DETAILS)
         answered = 0.0
         if entry is not None:
@@ -310,8 +317,9 @@ class Began:
     def finished(self, reply: Any, model: str, details: Details) -> None:
         """Tell how it was answered."""
         entry = reply.entry or reply.unkept
+        stored = reply.entry is not None
         self.ended(
-            reply.outcome, entry, model, details, reply.reason, stored=reply.entry is not None
+            reply.outcome, entry, model, details, reply.reason, stored=stored, rules=reply.by
         )
 
     def failed(self, reason: str) -> None:

@@ -17,6 +17,7 @@ from cachewrap.errors import printable
 from cachewrap.explain.differences import differences
 from cachewrap.explain.texts import places
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
 
 Spoken: TypeAlias = tuple[str, Any]
 """What a part of an answer is, ``""`` for text, and the text or JSON in it."""
@@ -56,6 +57,8 @@ def said_in(entry: Entry) -> Said:
     if entry.kind is Kind.ITEMS:
         items: Items = codec.decode(Kind.ITEMS, entry.answer)
         return _of_items([codec.plain_form(*item) for item in items.values])
+    if (alias := alias_in(entry)) is not None:
+        return _of_text(f"the answer under {alias.target}")
     plain = codec.plain_form(entry.kind, entry.answer)
     if isinstance(plain, str):
         return _of_text(plain)

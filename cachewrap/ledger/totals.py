@@ -45,6 +45,8 @@ class Sum:
         misses: those that went upstream and came back.
         bypassed: those let go past the cache.
         failed: those that raised.
+        hits_by_rule: those that were given, by a rule of equality, what was stored for another
+            request; they are among the hits and the joined calls.
         seconds: how long their callers waited, added up.
         seconds_saved: how long upstream had taken for what was served.
         tokens_in_saved: prompt tokens of the answers served.
@@ -64,6 +66,7 @@ class Sum:
     misses: int = 0
     bypassed: int = 0
     failed: int = 0
+    hits_by_rule: int = 0
     seconds: float = 0.0
     seconds_saved: float = 0.0
     tokens_in_saved: int = 0
@@ -178,6 +181,7 @@ def _add(sums: Sum, call: Call, money: Decimal | None, less: Decimal | None) -> 
     name = _COUNTED[call.outcome]
     setattr(sums, name, getattr(sums, name) + 1)
     if call.served:
+        sums.hits_by_rule += bool(call.rules)
         sums.seconds_saved += call.upstream_seconds
         sums.tokens_in_saved += call.tokens_in
         sums.tokens_out_saved += call.tokens_out
@@ -201,6 +205,12 @@ def _money(call: Call) -> tuple[Decimal | None, Decimal | None]:
     if money is None or call.outcome != MISS or not call.details:
         return money, None
     return money, provider_saved(call.usage, call.started)
+
+
+def by_rule(calls: Iterable[Call]) -> dict[str, int]:
+    """How many calls needed which rule of equality, the most needed first."""
+    counted = Counter(rule for call in calls for rule in call.rules)
+    return dict(counted.most_common())
 
 
 def most(calls: Iterable[Call], order: str = "seconds", count: int = 10) -> Rows[Call]:

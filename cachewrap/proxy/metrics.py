@@ -89,6 +89,7 @@ class Metrics:
         self._sent = counter("sent_bytes", "Bytes of answers' bodies.", "upstream")
         self._errors = counter("errors", "Requests that went wrong.", "upstream", "error")
         self._stored = counter("stored", "Answers that were written to the store.")
+        self._by_rule = counter("hits_by_rule", "Answers that were stored for another request.")
         self._store_errors = counter("store_errors", "Faults of the store that a call survived.")
         self._tokens = counter("tokens_saved", "Tokens of answers from the cache.", "model", "kind")
         self._saved = counter("seconds_saved", "Seconds that upstream had taken for them.", "model")
@@ -152,6 +153,7 @@ class Metrics:
         stats = self._cache.stats
         self._store_up.set(0 if breaker.is_any_open() else 1)
         self._grow(self._store_errors, stats.errors)
+        self._grow(self._by_rule, stats.hits_by_rule)
         self._grow(self._dropped, dropped)
         for model, counts in stats.by_model.items():
             shown = self._models.of(model)

@@ -16,6 +16,7 @@ from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
+    from cachewrap.policy import Same
     from cachewrap.pytest_plugin.session import Session
 
 MODES: Final = ("replay", "normal", "refresh", "off")
@@ -87,6 +88,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         default="",
     )
     parser.addini("llm_cache_auto", "a cassette for every test", type="bool", default=False)
+    parser.addini(
+        "llm_cache_same",
+        "a TOML file of rules of what makes no other request, from the folder of the ini file",
+        default="",
+    )
     parser.addini(
         "llm_cache_placeholders",
         "environment variables that have a placeholder in mode replay where they are not set, "
@@ -160,6 +166,16 @@ def _block(config: pytest.Config, *, marked: bool) -> None:
 def llm_cache(request: pytest.FixtureRequest) -> Cache:
     """The cache of this test's cassette; asking for it is what gives the test one."""
     return _of(request.config).start(request.node).cache
+
+
+@pytest.fixture
+def llm_cache_same() -> Same:
+    """The rules of equality of a test's cassettes, to be overridden where they are wanted.
+
+    They are needed before any fixture is set up, so an override takes no other fixture. A marker's
+    ``same=`` goes before it, the ini option ``llm_cache_same`` comes behind.
+    """
+    return None
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import shlex
@@ -15,7 +16,8 @@ from typing import Any, Final
 
 import pytest
 
-from cachewrap.errors import StoreError
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.policy import rules_of
 from cachewrap.pytest_plugin.environment import FOLDER
 from cachewrap.stores.jsonl import JsonlStore
 
@@ -68,6 +70,46 @@ def wish_of(item: pytest.Item) -> Wish:
         raise pytest.UsageError(f"reads= takes names of cassettes, got {reads!r}")
     names = (reads,) if isinstance(reads, str) else tuple(reads)
     return Wish(cassette, names, mode, given.pop("seed", 41), given)
+
+
+def rules_for(item: pytest.Item) -> object:
+    """The rules of equality that a fixture `llm_cache_same` gives a test, or the ini file's.
+
+    Raises `pytest.UsageError`.
+    """
+    manager: Any = item.session._fixturemanager
+    definitions: Any = manager.getfixturedefs("llm_cache_same", item) or ()
+    if len(definitions) < 2:  # none but the plugin's own
+        return rules_of_run(item.config)
+    function: Any = definitions[-1].func
+    takes = list(inspect.signature(function).parameters)
+    if takes not in ([], ["self"]) or inspect.isgeneratorfunction(function):
+        raise pytest.UsageError(
+            "the fixture llm_cache_same takes no other fixture, and returns the rules: they are "
+            "needed before any fixture is set up"
+        )
+    given = function(None) if takes else function()
+    return rules_of_run(item.config) if given is None else given
+
+
+def rules_of_run(config: pytest.Config) -> object:
+    """The rules of equality that the ini file names; None for none.
+
+    Raises `pytest.UsageError`.
+    """
+    named = config.getini("llm_cache_same")
+    if not named:
+        return None
+    if _rules not in config.stash:
+        beside = config.inipath.parent if config.inipath else config.rootpath
+        try:
+            config.stash[_rules] = rules_of(beside / named)
+        except ConfigurationError as error:
+            raise pytest.UsageError(f"the ini option llm_cache_same: {error}") from error
+    return config.stash[_rules]
+
+
+_rules: Final = pytest.StashKey[object]()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ _WITH_OPENAI: Final = {"OPENAI_AGENTS_DISABLE_TRACING": "1"}
 
 _OPTIONS: Final = (
     *("llm_cache", "llm_cache_allowed_hosts", "llm_cache_auto", "llm_cache_block_network"),
-    *("llm_cache_dir", "llm_cache_placeholders"),
+    *("llm_cache_dir", "llm_cache_placeholders", "llm_cache_same"),
 )
 """The ini options of this plugin: a project that has one uses it."""
 

@@ -25,6 +25,8 @@ from cachewrap.pytest_plugin.cassettes import (
     on_command_line,
     places_of,
     prune,
+    rules_for,
+    rules_of_run,
     wish_of,
 )
 from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
@@ -152,6 +154,8 @@ class Session:
         self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()
     ) -> WatchedCache:
         options = {"encryption_key": None, **wish.options}
+        if "same" not in options:
+            options["same"] = rules_for(item)
         return self._cache(item, path, self.mode(wish.mode), wish.seed, options, reads=reads)
 
     def _own(self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()) -> None:
@@ -240,6 +244,7 @@ class Session:
         journal, tally = cache.journal, self.tally
         tally.counts.update(journal.counts)
         tally.counts["bypassed"] += cache.stats.bypassed
+        tally.counts["by rule"] += cache.stats.hits_by_rule
         tally.missed.update((test, *told) for told in journal.missed.values())
         tally.used[path] |= journal.used
 
@@ -304,7 +309,8 @@ class Session:
         path = str(folder / FIXTURES)
         cache = self._fixtures.get(path)
         if cache is None:
-            cache = self._cache(item, path, self.mode(), 41, {"encryption_key": None}, test=test)
+            options = {"encryption_key": None, "same": rules_of_run(self._config)}
+            cache = self._cache(item, path, self.mode(), 41, options, test=test)
             self._fixtures[path] = cache
             self.tally.owners[path].add("fixtures")
         return cache
@@ -415,6 +421,9 @@ class Session:
         terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
+        if ruled := counts.get("by rule"):
+            hits = "1 of the hits was" if ruled == 1 else f"{ruled} of the hits were"
+            terminal.line(f"{hits} stored for another request, and needed a rule (same=)")
         for test, message, _ in sorted(tally.missed):
             terminal.line(f"missed: {test}: {message}")
         for command in commands(tally.missed):

@@ -99,6 +99,8 @@ class Journal:
         name = (cache.seed or "", key)
         with self._lock:
             self.used.add(name)
+            if reply.alias:
+                self.used.add((name[0], reply.alias))
             if reply.outcome is not Outcome.MISS:
                 self.counts["replayed"] += 1
             elif reply.own:

@@ -313,11 +313,13 @@ Equal values may differ in what they share, and are then walked through again.
 # `prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`); Anthropic's of messages,
 # "Prompt caching" (`cache_control`, at the top and in each block); OpenAI's guide "Prompt caching"
 # (`prompt_cache_breakpoint`, in each block); AWS's of Converse (`cachePoint`, a block of its own);
-# Fireworks', "Prompt caching" (`prompt_cache_isolation_key`, `prompt_cache_max_len`); and by which
+# Fireworks', "Prompt caching" (`prompt_cache_isolation_key`, `prompt_cache_max_len`); vLLM's of its
+# server, and "Automatic Prefix Caching" (`cache_salt`, which is a secret besides); and by which
 # number a gateway keeps what belongs together in its log: LiteLLM's, "Session Logs".
 NEUTRAL: Final = frozenset(
     {
         "cache_control",
+        "cache_salt",
         "litellm_session_id",
         "litellm_trace_id",
         "prompt_cache_isolation_key",
@@ -408,6 +410,8 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, s
     for key, item in value.items():
         kind = type(item)
         if kind in SCALARS and type(key) is str:
+            if item is None and key in _MARKS and place != _DATA:
+                continue
             members[key] = item if looks else mend_scalar(item)
             continue
         if kind.__name__ in ("NotGiven", "Omit"):

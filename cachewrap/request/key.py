@@ -275,6 +275,15 @@ def decode_request(request: bytes) -> Any:
         raise msgspec.DecodeError(f"a request without its parts: {error}") from None
 
 
+def is_streamed(request: bytes) -> bool:
+    """Whether an encoded canonical request asks for a stream; False for one that is none."""
+    try:
+        tree = decode_request(request)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(tree, dict) and "stream" in tree
+
+
 def _joined(request: bytes) -> dict[str, Any]:
     count = int.from_bytes(request[-4:])
     if count > len(request):

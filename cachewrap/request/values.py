@@ -60,7 +60,7 @@ def is_plain(
         value: what is asked about; it is walked once, without recursion.
         scalars: the exact types that need no look, ``str`` among them.
         float_is_plain: which floats count as plain.
-        special: names under which no object is plain.
+        special: names under which no object is plain, nor null.
     """
     if type(value) in scalars:
         return True
@@ -76,20 +76,27 @@ def is_plain(
                 if type(key) is not str:
                     return False
                 # Text is most of what there is, and told without a look into a set.
-                if type(inner) is not str and type(inner) not in scalars:
+                if type(inner) is str:
+                    continue
+                if type(inner) not in scalars:
                     if key in special and type(inner) is dict:
                         return False
                     stack.append(inner)
+                elif inner is None and key in special:
+                    return False
         elif kind is list:
             for inner in item:  # type: ignore[attr-defined]
                 if type(inner) is dict and len(inner) > 1:
                     # A message of a conversation, mostly: it need not go over the stack.
                     budget -= 1
                     for key, value in inner.items():
-                        if type(value) is not str and type(value) not in scalars:
-                            if key in special and type(value) is dict:
+                        if type(value) is not str:
+                            if type(value) not in scalars:
+                                if key in special and type(value) is dict:
+                                    return False
+                                stack.append(value)
+                            elif value is None and key in special:
                                 return False
-                            stack.append(value)
                         if type(key) is not str:
                             return False
                 elif type(inner) is not str and type(inner) not in scalars:

@@ -10,7 +10,7 @@ import msgspec
 
 from cachewrap.entry import By
 from cachewrap.errors import ConfigurationError, UnkeyableError
-from cachewrap.request.key import encode, salted
+from cachewrap.request.key import encode, endless, salted
 from cachewrap.same.functions import FunctionRule
 from cachewrap.same.rules import Rule, ignore, renumber, replace
 
@@ -53,13 +53,24 @@ class Rules:
         return salted(*salt, rules=self.digest) if salt else self._prefix
 
     def apply(self, request: dict[str, Any]) -> Applied:
-        """A canonical request as it counts. It is left as it is."""
+        """A canonical request as it counts. It is left as it is.
+
+        Raises `UnkeyableError` where it is nested too deeply.
+        """
         by: list[tuple[str, bytes]] = []
-        for rule in self._rules:
-            request, rest = rule.apply(request)
-            if rest:
-                by.append((rule.label, _digest(rest)))
+        try:
+            for rule in self._rules:
+                request, rest = rule.apply(request)
+                if rest:
+                    by.append((rule.label, _digest(rest)))
+        except RecursionError:
+            raise endless("") from None
         return Applied(request, tuple(by))
+
+    def followed_by(self, others: Rules) -> Rules:
+        """These rules, and behind them those of the others that are not among them."""
+        more = [rule for rule in others._rules if rule not in self._rules]
+        return Rules([*self._rules, *more]) if more else self
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self._rules)

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from cachewrap.errors import ConfigurationError
 from cachewrap.patterns import later
+from cachewrap.same.characters import ALL, Chars, chars_of, table_of
 from cachewrap.telemetry.events import warn_once
 
 try:
@@ -44,6 +45,9 @@ _FOR_REQUEST: Final = 4e8
 _STEEPEST: Final = 2e7
 """Nanoseconds at one place, with repeats of `_LOOKED_AT`, beyond which a pattern is refused."""
 
+_CHEAP: Final = 500.0
+"""Nanoseconds at one place that any text may cost."""
+
 _LOOKED_AT: Final = 64
 _SIZES: Final = 32
 _MOST: Final = 1e30
@@ -56,106 +60,8 @@ Search: TypeAlias = Callable[[str], Iterable[re.Match[str]]]
 """What finds all matches in a text, in order."""
 
 
-class TooDear(Exception):  # noqa: N818  # it is no error
+class TooDear(Exception):  # it is no error
     """The bound of what a request may cost is reached."""
-
-
-# -- characters --------------------------------------------------------------------------------
-
-# A set of characters is a number with a bit for each of ASCII, and one for each kind of all others:
-# letters, digits, spaces, anything else. Where a set may have some of a kind, it "may" have it;
-# where it has all of it, it "must".
-_LETTER, _DIGIT, _SPACE, _OTHER = (1 << at for at in range(128, 132))
-_BEYOND: Final = _LETTER | _DIGIT | _SPACE | _OTHER
-_ALL: Final = (1 << 132) - 1
-_NEWLINE: Final = 1 << 10
-
-
-def _ascii(kept: Callable[[str], bool]) -> int:
-    return sum(1 << code for code in range(128) if kept(chr(code)))
-
-
-_CATEGORIES: Final = {
-    "DIGIT": (_ascii(str.isdigit), _DIGIT),
-    "SPACE": (_ascii(str.isspace), _SPACE),
-    "WORD": (_ascii(lambda one: one.isalnum() or one == "_"), _LETTER | _DIGIT),
-}
-_LETTERS: Final = _ascii(str.isalpha)
-
-
-class _Chars(NamedTuple):
-    """A set of characters: those that it may have, and those that it has for sure."""
-
-    may: int
-    must: int
-
-
-def _one(code: int, flags: int) -> _Chars:
-    if code < 128:
-        bit = 1 << code
-        if not flags & re.IGNORECASE or not bit & _LETTERS:
-            return _Chars(bit, bit)
-        both = bit | 1 << ord(chr(code).swapcase())
-        return _Chars(both | (_LETTER | _OTHER), both)
-    return _Chars(_BEYOND | (_LETTERS if flags & re.IGNORECASE else 0), 0)
-
-
-def _some(low: int, high: int, flags: int) -> _Chars:
-    may = must = sum(1 << code for code in range(low, min(high, 127) + 1))
-    if flags & re.IGNORECASE and may & _LETTERS:
-        must |= sum(1 << ord(chr(c).swapcase()) for c in range(128) if may & _LETTERS & 1 << c)
-        may = must | _BEYOND
-    if high > 127:
-        may |= _BEYOND | (_LETTERS if flags & re.IGNORECASE else 0)
-    return _Chars(may, must)
-
-
-def _category(name: str, flags: int) -> _Chars:
-    own, beyond = _CATEGORIES[name.removeprefix("CATEGORY_").removeprefix("NOT_")]
-    found = own if flags & re.ASCII else own | beyond
-    if "NOT_" in name:
-        found = _ALL & ~found
-    return _Chars(found, found)
-
-
-def _chars(op: str, of: Any, flags: int) -> _Chars | None:
-    """The characters that a part of one character has; None for any other part."""
-    if op == "LITERAL":
-        return _one(of, flags)
-    if op == "NOT_LITERAL":
-        one = _one(of, flags)
-        return _Chars(_ALL & ~one.must, _ALL & ~one.may)
-    if op == "ANY":
-        found = _ALL if flags & re.DOTALL else _ALL & ~_NEWLINE
-        return _Chars(found, found)
-    if op == "IN":
-        return _one_of(of, flags)
-    return None
-
-
-def _one_of(parts: Iterable[Any], flags: int) -> _Chars:
-    may = must = 0
-    negated = False
-    for name, of in parts:
-        op = str(name)
-        if op == "NEGATE":
-            negated = True
-            continue
-        if op == "RANGE":
-            more = _some(*of, flags)
-        elif op == "CATEGORY":
-            more = _category(str(of), flags)
-        else:
-            more = _one(of, flags)
-        may, must = may | more.may, must | more.must
-    return _Chars(_ALL & ~must, _ALL & ~may) if negated else _Chars(may, must)
-
-
-def _table(may: int) -> bytes:
-    """Marks these characters with an x, in bytes that have a question mark for all beyond ASCII."""
-    if may & _BEYOND:
-        may |= 1 << ord("?")
-    return bytes(120 if code < 128 and may & 1 << code else 32 for code in range(256))
 
 
 # -- ways --------------------------------------------------------------------------------------
@@ -184,7 +90,7 @@ def _capped(ways: float, taken: float) -> tuple[float, float]:
     return min(ways, _MOST), min(taken, _MOST)
 
 
-def _single(chars: _Chars) -> _Part:
+def _single(chars: Chars) -> _Part:
     return _Part(chars.may, False, lambda follow, run: (1.0, _CHARACTER), chars.may)
 
 
@@ -229,7 +135,7 @@ def _branches(parts: list[_Part]) -> _Part:
     return _Part(first, any(part.empty for part in parts), cost, held, repeated)
 
 
-def _counted(chars: _Chars, least: int, most: int | None) -> _Part:
+def _counted(chars: Chars, least: int, most: int | None) -> _Part:
     """A repeat of one character."""
 
     def cost(follow: int, run: int) -> tuple[float, float]:
@@ -268,20 +174,20 @@ def _repeat(body: _Part, least: int, most: int | None) -> _Part:
 
 def _alone(part: _Part, taken: float = _TRIED) -> Callable[[int, int], tuple[float, float]]:
     """The cost of a part that is never come back to."""
-    return lambda follow, run: (1.0, part.cost(_ALL, run)[1] + taken)
+    return lambda follow, run: (1.0, part.cost(ALL, run)[1] + taken)
 
 
-class _Unknown(Exception):  # noqa: N818
+class _Unknown(Exception):
     """A part that this version does not know."""
 
 
 def _part(op: str, of: Any, flags: int) -> _Part:
-    chars = _chars(op, of, flags)
+    chars = chars_of(op, of, flags)
     if chars is not None:
         return _single(chars)
     if op in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         least, most, inner = of[0], None if of[1] is _UNBOUNDED else int(of[1]), list(of[2])
-        single = _chars(str(inner[0][0]), inner[0][1], flags) if len(inner) == 1 else None
+        single = chars_of(str(inner[0][0]), inner[0][1], flags) if len(inner) == 1 else None
         if single is not None:
             found = _counted(single, least, most)
         else:
@@ -298,7 +204,7 @@ def _part(op: str, of: Any, flags: int) -> _Part:
         inside = _parts(of[1], flags)
         return _Part(0, True, _alone(inside), 0, inside.repeated)
     if op == "GROUPREF":
-        return _Part(_ALL, True, lambda follow, run: (1.0, run * _COUNTED), _ALL, (_ALL,))
+        return _Part(ALL, True, lambda follow, run: (1.0, run * _COUNTED), ALL, (ALL,))
     if op == "GROUPREF_EXISTS":
         return _branches([_parts(one or [], flags) for one in of[1:]])
     if op in ("AT", "FAILURE"):
@@ -312,7 +218,7 @@ def _parts(parsed: Iterable[Any], flags: int) -> _Part:
 
 def _begins(parsed: Iterable[tuple[str, Any]], flags: int) -> str:
     """The text that every match begins with, as far as it is one."""
-    found = []
+    found: list[str] = []
     for name, of in parsed:
         if name == "AT" and not found:
             continue
@@ -332,7 +238,7 @@ def _look_into(text: str, flags: int) -> _Seen:
     once = False
     if items and items[-1][0] == "MAX_REPEAT":
         least, most, inner = items[-1][1]
-        chars = _chars(str(inner[0][0]), inner[0][1], flags) if len(inner) == 1 else None
+        chars = chars_of(str(inner[0][0]), inner[0][1], flags) if len(inner) == 1 else None
         if chars is not None and most is _UNBOUNDED and least <= _LOOKED_AT:
             # Nothing behind it fails: what it counts is matched, and not looked at again.
             once = True
@@ -358,20 +264,20 @@ class Bounded:
         text, flags = pattern.pattern, pattern.flags
         seen = _looked_into(text, flags)
         part = seen.part
+        self._at = [part.cost(ALL, 1 << size)[1] + _BEGUN for size in range(_SIZES)]
+        if self._at[_LOOKED_AT.bit_length() - 1] > _STEEPEST:
+            raise ConfigurationError(_refused(text, flags))
         if not seen.shortest:
             raise ConfigurationError(
                 f"replace(): the pattern {text!r} also matches where nothing is, which is at "
                 "every place of a text: write + in place of *"
             )
-        self._at = [part.cost(_ALL, 1 << size)[1] + _BEGUN for size in range(_SIZES)]
-        if self._at[_LOOKED_AT.bit_length() - 1] > _STEEPEST:
-            raise ConfigurationError(_refused(text, flags))
         self._begins = seen.begins
         self._shortest = seen.shortest
         self._worst = _COUNTED * (2 if seen.once else 1)
         self._finditer = pattern.finditer
-        self._first = _table(_ALL if part.empty else part.first)
-        self._runs = [_table(chars) for chars in dict.fromkeys(part.repeated)]
+        self._first = table_of(ALL if part.empty else part.first)
+        self._runs = [table_of(chars) for chars in dict.fromkeys(part.repeated)]
         self._text = text
 
     def quickly(self) -> Search:
@@ -446,7 +352,7 @@ class Bounded:
 
 
 class _Seen(NamedTuple):
-    """What a pattern is seen to be.
+    """A pattern, as it is seen to be.
 
     Args:
         part: all of it.
@@ -506,7 +412,15 @@ def _is_refused(text: str, flags: int) -> bool:
         part = _parts(_parse(text, flags), flags) if _parse is not None else None
     except (re.error, _Unknown, RecursionError, OverflowError):
         return False
-    return part is not None and part.cost(_ALL, _LOOKED_AT)[1] > _STEEPEST
+    return part is not None and part.cost(ALL, _LOOKED_AT)[1] > _STEEPEST
+
+
+def is_cheap(parsed: Any, flags: int) -> bool:
+    """Whether parsed parts are quickly looked for in any text, however long."""
+    try:
+        return _parts(parsed, flags).cost(ALL, 1 << _SIZES)[1] < _CHEAP
+    except _Unknown:
+        return False
 
 
 def bounded(pattern: re.Pattern[str]) -> Bounded:

@@ -64,7 +64,7 @@ def read_rules(path: str | os.PathLike[str]) -> Rules | None:
 
 def _text_of(name: str) -> str:
     if not name:
-        raise ConfigurationError("it names no file: write same=\"rules.toml\"")
+        raise ConfigurationError('it names no file: write same="rules.toml"')
     if "\0" in name:
         raise ConfigurationError("the name of a file holds no NUL")
     if files.is_folder(name):

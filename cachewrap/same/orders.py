@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cachewrap.same.paths import items, member, with_items, with_member
+from cachewrap.same.steps import items, member, with_items, with_member
 
 CALL_IDS: Final = (
     # OpenAI, chat completions; the messages of LangChain and others

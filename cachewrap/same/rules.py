@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.same.costs import Search, TooDear, bounded
+from cachewrap.same.costs import Search, TooDear, bounded, is_cheap
 from cachewrap.same.orders import (
     CALL_IDS,
     CONVERSATIONS,
@@ -20,8 +20,9 @@ from cachewrap.same.orders import (
     in_order_of_calls,
     in_order_of_names,
 )
-from cachewrap.same.paths import GONE, Path, items, part_of, texts_changed, with_items
+from cachewrap.same.paths import Path, part_of
 from cachewrap.same.signs import sign_of
+from cachewrap.same.steps import GONE, items, texts_before, texts_changed, with_items
 
 Request: TypeAlias = dict[str, Any]
 
@@ -93,6 +94,20 @@ ASKED: Final = frozenset(
 """What cannot be ignored as a whole: every question would have the answer to the first one."""
 
 
+_SAID: Final = frozenset({"content", "parts", "text"})
+"""The members of what is asked that say it."""
+
+
+def _asks_all(path: Path) -> bool:
+    """Whether a path stands for all that is asked."""
+    if path.is_short and path.first in ASKED:
+        return True
+    names = path.names
+    if path.is_chosen or not names:
+        return not names
+    return names[0] in ASKED and (len(names) == 1 or set(names[1:]) <= _SAID)
+
+
 class _Ignore(Rule):
     """A rule that leaves fields out."""
 
@@ -100,7 +115,7 @@ class _Ignore(Rule):
 
     def __init__(self, paths: list[Path]) -> None:
         for path in paths:
-            if path.is_short and path.first in ASKED:
+            if _asks_all(path):
                 raise ConfigurationError(
                     f"ignore() cannot leave out {path.text!r}: it is what is asked, and every "
                     "question would get the answer to the first one"
@@ -118,7 +133,9 @@ class _Ignore(Rule):
             return GONE
 
         for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
-            request = path.rewrite(request, leave_out)
+            before, request = request, path.rewrite(request, leave_out)
+            if before is not request and path.is_many:
+                rest.append(path.places(before))
         return request, rest
 
 
@@ -146,7 +163,7 @@ NAMES_OF_MODELS: Final = frozenset(
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_numbered", "_plain", "_search", "_sign", "_text", "_where")
+    __slots__ = ("_numbered", "_pattern", "_plain", "_search", "_sign", "_text", "_where")
 
     def __init__(
         self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
@@ -166,12 +183,16 @@ class _Replace(Rule):
             raise ConfigurationError(
                 f"replace(): the text {text!r} cannot be put in place of a match: {error}"
             ) from None
+        self._pattern = pattern
         self._search = bounded(pattern)
-        self._sign = sign_of(pattern)
+        self._sign = sign_of(pattern, is_cheap)
         self._numbered = numbered
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Replace, (self._pattern, self._text, self._where, self._numbered)
 
     def apply(self, request: Request) -> Changed:
         try:
@@ -184,7 +205,7 @@ class _Replace(Rule):
                 return request, []
 
     def _applied(self, request: Request, search: Search) -> Changed:
-        rest: list[Any] = []
+        before = request
         text, plain, sign = self._text, self._plain, self._sign
         numbers: dict[str, str] | None = {} if self._numbered else None
 
@@ -192,7 +213,6 @@ class _Replace(Rule):
             if sign is not None and not sign(value):
                 return value
             made: list[str] = []
-            found: list[Any] = []
             end = 0
             for match in search(value):
                 begin = match.start()
@@ -200,26 +220,25 @@ class _Replace(Rule):
                 if numbers is not None:
                     new += numbers.setdefault(match.group(), str(len(numbers) + 1))
                 made += (value[end:begin], new)
-                found.append([begin, match.group()])
                 end = match.end()
             if not made:
                 return value
             new = "".join((*made, value[end:]))
-            if new == value:
-                return value
-            rest.append(found)
-            return new
+            return value if new == value else new
 
         if self._where is not None:
             for path in self._where:
-                request = path.rewrite(request, lambda value: texts_changed(value, change, _NONE))
-            return request, rest
-        part = part_of(request)
-        held: Any = request if part is None else request[part]
-        new = texts_changed(held, change, NAMES_OF_MODELS)
-        if new is held:
-            return request, rest
-        return (new if part is None else {**request, part: new}), rest
+                request = path.rewrite(
+                    request, lambda value: texts_changed(value, change, _NONE, self._numbered)
+                )
+        elif (part := part_of(request)) != "":
+            held: Any = request if part is None else request[part]
+            new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)
+            if new is not held:
+                request = new if part is None else {**request, part: new}
+        rest: list[Any] = []
+        texts_before(before, request, [], rest)
+        return request, rest
 
 
 _NONE: Final[frozenset[str]] = frozenset()
@@ -345,19 +364,21 @@ class _Ordered(Rule):
 
     def apply(self, request: Request) -> Changed:
         rest: list[Any] = []
-        number = 0
+        seen = 0
 
         def ordered(value: Any) -> Any:
+            nonlocal seen
+            seen += 1
             held = items(value)
             if len(held) < 2:
                 return value
             new, moved = self._order(held)
             if not moved:
                 return value
-            rest.append([number, moved])
+            rest.append([seen, moved])
             return with_items(value, new)
 
-        for number, path in enumerate(self._paths):  # noqa: B007  # `ordered` reads it
+        for path in self._paths:
             request = path.rewrite(request, ordered)
         return request, rest
 

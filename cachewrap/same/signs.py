@@ -23,8 +23,13 @@ Sign: TypeAlias = Callable[[str], object]
 """Whether a text may have a match: what is false for it has none."""
 
 
-def sign_of(pattern: re.Pattern[str]) -> Sign | None:
-    """The sign of a pattern; None where there is none that would be faster."""
+def sign_of(pattern: re.Pattern[str], is_cheap: Callable[[Any, int], bool]) -> Sign | None:
+    """The sign of a pattern; None where there is none that would be faster.
+
+    Args:
+        pattern: the pattern.
+        is_cheap: whether some parsed parts, under flags, are quickly looked for in any text.
+    """
     if _parse is None or _compile is None:
         return None
     parsed = _parse(pattern.pattern, pattern.flags)
@@ -32,7 +37,8 @@ def sign_of(pattern: re.Pattern[str]) -> Sign | None:
     if not held:
         return None
     end = None
-    if at and parsed.state.groups == 1:  # else the end might refer to what is in front of it
+    cheap = at and is_cheap(parsed[at:], parsed.state.flags)
+    if cheap and parsed.state.groups == 1:  # else the end might refer to what is in front of it
         end = _compile(parsed[at:], parsed.state.flags).search
     if end is None:
         return lambda text: held in text

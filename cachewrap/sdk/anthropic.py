@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from cachewrap.cache import Cache
 from cachewrap.http.exchange import Endpoint, When
+from cachewrap.policy import Same
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk
 
 _MESSAGES: Final = {"Messages": ("create", "stream", "parse", "count_tokens")}
@@ -101,7 +102,11 @@ ANTHROPIC: Final = Patcher(
 
 
 def patch_anthropic(
-    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+    cache: Cache | None = None,
+    *,
+    when: When | None = None,
+    same: Same = None,
+    threads: bool = True,
 ) -> Patch:
     """Make the Anthropic SDK cacheable: inside a cache's block its calls are served by that cache.
 
@@ -117,6 +122,7 @@ def patch_anthropic(
     Args:
         cache: serves the calls outside any block. Without it they are not cached.
         when: takes what a call returned and says whether to store it, see `patch_openai`.
+        same: rules of equality for these calls, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
@@ -124,7 +130,7 @@ def patch_anthropic(
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``anthropic`` is imported later, its import raises it).
     """
-    return ANTHROPIC.patch(cache, when, carry=threads)
+    return ANTHROPIC.patch(cache, when, same=same, carry=threads)
 
 
 def unpatch_anthropic() -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cachewrap.cache import Cache
 from cachewrap.http.exchange import Endpoint, When
+from cachewrap.policy import Same
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk
 
 _COMPLETIONS: Final = {"Completions": ("create", "parse", "stream")}
@@ -87,6 +88,7 @@ def patch_openai(
     *,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> Patch:
     """Make the OpenAI SDK cacheable: inside a cache's block its calls are served by that cache.
@@ -108,6 +110,8 @@ def patch_openai(
         split: whether requests for embeddings or moderations of several texts are served text by
             text, see `CacheOptions`, of every cache that does not say ``split=False`` itself. Of
             several handles one that says so is enough.
+        same: rules of equality for these calls, see `CacheOptions`, behind the rules of whatever
+            cache serves them. Of several handles the newest that has some decides.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. Patching again is harmless: the SDK
@@ -117,7 +121,7 @@ def patch_openai(
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``openai`` is imported later, its import raises it).
     """
-    return OPENAI.patch(cache, when, split=split, carry=threads)
+    return OPENAI.patch(cache, when, split=split, same=same, carry=threads)
 
 
 def unpatch_openai() -> None:

@@ -17,6 +17,7 @@ from cachewrap.http.exchange import Endpoint, When
 from cachewrap.http.httpx import HTTPX
 from cachewrap.http.patcher import Handle
 from cachewrap.http.requests import REQUESTS
+from cachewrap.policy import Same
 from cachewrap.sdk.anthropic import ANTHROPIC
 from cachewrap.sdk.openai import ENDPOINTS, OPENAI
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk
@@ -90,6 +91,7 @@ def patch(
     paths: Iterable[str] = (),
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> Patch:
     """Make an SDK cacheable that is built like OpenAI's: of the family that Stainless generates.
@@ -106,6 +108,7 @@ def patch(
             they stay so.
         when: takes what a call returned and says whether to store it, see `patch_openai`.
         split: whether lists are served element by element, see `patch_openai`.
+        same: rules of equality for these calls, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
@@ -119,7 +122,7 @@ def patch(
     if more and package not in _endpoints:
         raise ConfigurationError(f"paths= has no use for {package}: all of its paths are known")
     _endpoints.get(package, {}).update({path: Endpoint(path) for path in more})
-    return patcher.patch(cache, when, split=split, carry=threads)
+    return patcher.patch(cache, when, split=split, same=same, carry=threads)
 
 
 def _check(package: str) -> None:
@@ -148,10 +151,11 @@ def patch_groq(
     *,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> Patch:
     """Make the Groq SDK cacheable, as `patch_openai` does for OpenAI's."""
-    return patch("groq", cache, when=when, split=split, threads=threads)
+    return patch("groq", cache, when=when, split=split, same=same, threads=threads)
 
 
 def unpatch_groq() -> None:
@@ -164,10 +168,11 @@ def patch_together(
     *,
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> Patch:
     """Make the Together SDK cacheable, from version 2 on, as `patch_openai` does for OpenAI's."""
-    return patch("together", cache, when=when, split=split, threads=threads)
+    return patch("together", cache, when=when, split=split, same=same, threads=threads)
 
 
 def unpatch_together() -> None:
@@ -202,6 +207,7 @@ def patch_all(
     hosts: Iterable[str] = (),
     when: When | None = None,
     split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> Patches:
     """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
@@ -217,6 +223,7 @@ def patch_all(
         when: takes what a call returned and says whether to store it, see `patch_openai` and
             `patch_httpx`.
         split: whether lists are served element by element, see `patch_openai`.
+        same: rules of equality for these calls, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block.
@@ -228,7 +235,9 @@ def patch_all(
     patches: list[Handle] = []
     try:
         for package in (*_BY_NAME, *_METHODS):
-            patches.append(_patcher(package).patch(cache, when, split=split, carry=threads))
+            patches.append(
+                _patcher(package).patch(cache, when, split=split, same=same, carry=threads)
+            )
         for http in _HTTP_PATCHERS:
             patch = http.patch(
                 cache,
@@ -237,6 +246,7 @@ def patch_all(
                 None,
                 more_hosts=hosts,
                 split=split,
+                same=same,
                 carry=threads,
                 strict=False,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
@@ -13,7 +13,7 @@ from cachewrap.http.capture import aprocess_response, process_response
 from cachewrap.http.exchange import Endpoint, When
 from cachewrap.http.patcher import Application, Applications, finish_imports, version_of
 from cachewrap.options import Default
-from cachewrap.policy import check_flag
+from cachewrap.policy import Same, check_flag, rules_of
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.inner import InnerDoor
@@ -21,6 +21,9 @@ from cachewrap.sdk.gate import GATE, LIBRARIES, Sessions, openings
 from cachewrap.sdk.seam import Seam
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 # What the seam leans on beside the methods that it wraps.
 _NEEDED: Final = (
@@ -81,11 +84,13 @@ class Patch(Application):
         cache: Cache | None,
         when: When | None = None,
         split: bool = False,
+        same: Rules | None = None,
     ) -> None:
         super().__init__(patcher)
         self.cache = cache
         self.when = when
         self.split = split
+        self.same = same
 
 
 class Patcher(Applications[Patch]):
@@ -130,7 +135,7 @@ class Patcher(Applications[Patch]):
     def _decide(self) -> None:
         self._default.cache = self._newest("cache")
         self._when = self._newest("when")
-        self._default.split = bool(self._newest("split"))
+        self._default.declare(split=bool(self._newest("split")), same=self._newest("same"))
         hints.seen.used = hints.seen.used or self._default.cache is not None
         hints.seen.patched(self._sdk.name, bool(self.patches))
         if self.patches:
@@ -144,6 +149,7 @@ class Patcher(Applications[Patch]):
         when: When | None = None,
         *,
         split: bool = False,
+        same: Same = None,
         carry: bool = True,
     ) -> Patch:
         """Put the seam in, now or when the SDK is imported.
@@ -153,6 +159,7 @@ class Patcher(Applications[Patch]):
             when: takes an answer and says whether to store it; the newest one decides.
             split: whether lists are told apart, where the cache does not say; one that says so is
                 enough.
+            same: rules of equality, behind those of the cache; the newest that has some decides.
             carry: whether active blocks reach worker threads while this application holds.
 
         Raises `ConfigurationError` where the SDK lacks what the seam needs.
@@ -162,15 +169,17 @@ class Patcher(Applications[Patch]):
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         check_flag("split", split)
+        rules = rules_of(same)
         sdk = self._sdk
         names = dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets))
         finish_imports((*LIBRARIES, *names))
         with self._lock:
-            patch = Patch(self, cache, when, split)
+            patch = Patch(self, cache, when, split, rules)
             said: dict[Hashable, Any] = {
                 "cache": cache,
                 "when": when,
                 "split": check_flag("split", split) or None,
+                "same": rules,
             }
             self._add(patch, said, carries=carry)
             try:

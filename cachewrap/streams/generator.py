@@ -207,7 +207,7 @@ def stream(
     if isinstance(found, Absent):
         joined = _join(cache, exchange, lambda name: SharedStream(name, begin()), is_async=False)
         with closing(ItemReader(cache, begin, found, *joined)) as reader:
-            reader.begun = exchange.begun
+            reader.begun, reader.by = exchange.begun, exchange.by
             try:
                 return (yield from reader)
             except BaseException as error:
@@ -245,7 +245,7 @@ async def astream(
             cache, exchange, lambda name: AsyncSharedStream(name, begin()), is_async=True
         )
         reader = AsyncItemReader(cache, begin, found, *joined)
-        reader.begun = exchange.begun
+        reader.begun, reader.by = exchange.begun, exchange.by
     else:
         passed, sent = 0, None
         for encoded in found.value.values:

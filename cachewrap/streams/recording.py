@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 import wrapt
 
 from cachewrap.call.terms import Absent, Exchange, Reply
-from cachewrap.entry import Entry, Items, Kind
+from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import CachewrapError, CodecError
 from cachewrap.format import codec
 
@@ -94,7 +94,7 @@ class StreamCache(Protocol):
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]: ...
 
-    def count_joined(self, entry: Entry | None, begun: Any = None) -> None: ...
+    def count_joined(self, entry: Entry | None, begun: Any = None, by: By = ()) -> None: ...
 
     def survive(self, error: CachewrapError, source: str) -> None: ...
 

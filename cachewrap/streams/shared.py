@@ -16,7 +16,7 @@ from cachewrap import systems
 from cachewrap.call import flight as flights
 from cachewrap.call.flight import Flight, leading
 from cachewrap.call.terms import Exchange
-from cachewrap.entry import Entry
+from cachewrap.entry import By, Entry
 from cachewrap.loops import running
 from cachewrap.streams.recording import StreamCache
 
@@ -399,9 +399,11 @@ class StreamReader:
     Attributes:
         source: the upstream end of what it reads.
         begun: what watches the caller's call from its beginning, if anything does.
+        by: the rules of equality that changed its request.
     """
 
     begun: Any = None
+    by: By = ()
 
     def __init__(
         self, cache: StreamCache, stream: Any, leads: bool = True, seconds: float = inf
@@ -423,7 +425,7 @@ class StreamReader:
 
     def _count(self) -> None:
         if self._joined:
-            self._cache.count_joined(self.source.entry, self.begun)
+            self._cache.count_joined(self.source.entry, self.begun, self.by)
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.

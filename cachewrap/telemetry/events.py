@@ -56,6 +56,8 @@ class Event:
             the source is not known.
         details: how many of the tokens were what, by name, such as ``cache_read_tokens``; those
             that are none are left out.
+        by: of an answer that was stored for another request, the rules of equality without which
+            it were not this one's.
     """
 
     outcome: Outcome | None
@@ -74,6 +76,7 @@ class Event:
     error: BaseException | None = None
     reason: str = ""
     details: dict[str, int] = field(default_factory=dict)
+    by: tuple[str, ...] = ()
 
     @property
     def hit(self) -> bool:
@@ -130,7 +133,7 @@ class Watch:
     def finished(self, reply: Any, model: str, details: object) -> None:
         """Say how it was answered, as a `Reply` has it."""
         stored = reply.own and reply.entry is not None
-        self.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
+        self.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason, by=reply.by)
 
     def tell(
         self,
@@ -140,6 +143,7 @@ class Watch:
         stored: bool = False,
         error: BaseException | None = None,
         reason: str = "",
+        by: tuple[str, ...] = (),
     ) -> None:
         """Say how the call ended."""
         source, model, key, seed, place = self._what
@@ -161,10 +165,11 @@ class Watch:
             error,
             reason,
             named_details(details) if details else {},
+            by,
         )
         model = printable(event.model, 100)
         name = f"{'error' if outcome is None else outcome.value} {source} {model}".rstrip()
-        why = f", not stored ({reason})" if reason else ""
+        why = f", not stored ({reason})" if reason else f", by {', '.join(by)}" if by else ""
         _tell(self._hook, event, f"{name} in {event.seconds:.4f} s{why}")
 
 

@@ -118,3 +118,22 @@ def test_misses_leave_the_leases_to_be_renewed(cache: Cache) -> None:
         assert cache.stats.misses
 
     assert in_another_thread(hold)
+
+
+@pytest.mark.shared
+def test_lists_leave_no_lease_and_no_flight_behind(cache: Cache) -> None:
+    numbers = iter(range(10**9))
+
+    @llm_cached(each="prompts")
+    def complete_all(prompts: list[str]) -> list[str]:
+        return [f"answer to {prompt}" for prompt in prompts]
+
+    with cache:
+        assert interrupt(lambda: complete_all([str(next(numbers)), "known"]), 2e-3) > ROUNDS / 2
+        assert complete_all(["known", "0"]) == ["answer to known", "answer to 0"]
+
+    def finish() -> None:
+        complete_all(["another"], cache=cache)  # type: ignore[call-arg]
+        assert cache.stats.misses
+
+    assert in_another_thread(finish)

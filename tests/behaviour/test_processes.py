@@ -69,6 +69,20 @@ def test_fifty_tasks_in_each_of_four_processes_make_one_call(
     assert (len(answers), len(set(answers)), stage.count("call")) == (200, 1, 1)
 
 
+def test_lists_that_overlap_ask_for_each_element_once(
+    shared: Cache, stage: Stage, pool: ProcessPoolExecutor
+) -> None:
+    """None of them waits for what another has before its own call is made."""
+    lists = [["a", "b", "c"], ["c", "d", "a"], ["d", "c", "b", "e"], ["e", "a", "f"]]
+    asked = [pool.submit(elsewhere.ask_list, shared, texts, stage) for texts in lists]
+    stage.until("asked", 4)
+    stage.until("call")
+    stage.note("answer")
+    for texts, future in zip(lists, asked, strict=True):
+        assert future.result(60) == [f"answer to {text}" for text in texts]
+    assert {text: stage.count(f"call {text}") for text in "abcdef"} == dict.fromkeys("abcdef", 1)
+
+
 def test_when_the_leader_fails_the_others_go_upstream_at_once(
     shared: Cache, stage: Stage, pool: ProcessPoolExecutor
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from cachewrap import Cache, CacheWarning, Event, ReplayMissError, llm_cached, p
 from cachewrap.call import stats
 from cachewrap.call.stats import Stats, summary
 from cachewrap.entry import Outcome
+from cachewrap.same import ignore, replace
 from cachewrap.telemetry import usage
 from cachewrap.telemetry.usage import Usage
 
@@ -40,6 +42,11 @@ def detailed(prompt: str) -> Any:
 def bare(prompt: str) -> str:
     if prompt == "fail":
         raise ConnectionError(prompt)
+    return prompt
+
+
+@llm_cached(version=1)
+def ruled(prompt: str, *, user: str) -> str:
     return prompt
 
 
@@ -125,6 +132,45 @@ def test_without_genai_prices_there_is_no_money(monkeypatch: pytest.MonkeyPatch)
     with Cache.memory() as cache:
         told("hi", "gpt-4o")
     assert cache.stats.money() is None
+
+
+FIELDS, DAYS = ignore("user"), replace(r"day \d+", "day …")
+
+
+@pytest.fixture
+def by_rule() -> tuple[Cache, list[Event]]:
+    """A cache with three hits, of which two needed a rule, one of them two of them; its events."""
+    events: list[Event] = []
+    with Cache.memory(on_event=events.append, same=[FIELDS, DAYS]) as cache:
+        for prompt, user in (("day 1", "a"), ("day 1", "b"), ("day 2", "c"), ("day 1", "a")):
+            ruled(prompt, user=user)
+    return cache, events
+
+
+def test_hits_by_rule_are_counted_among_the_hits(by_rule: tuple[Cache, list[Event]]) -> None:
+    cache, events = by_rule
+    found = cache.stats
+    assert (found.hits, found.hits_by_rule, found.misses) == (3, 2, 1)
+    assert found.by_rule == {FIELDS.label: 2, DAYS.label: 1}
+    assert [event.by for event in events] == [(), (FIELDS.label,), (FIELDS.label, DAYS.label), ()]
+    assert "Stats(hits=3, hits_by_rule=2, misses=1" in repr(found)
+    assert summary(found, "here").startswith("3 of 4 calls answered from here, 2 of them by rule,")
+    shown = html.unescape(found._repr_html_())
+    assert f"2 by rule: {FIELDS.label} (2), {DAYS.label} (1)" in shown
+    both = Stats()
+    for _ in range(2):
+        both.add(found.as_dict())
+    assert (both.hits_by_rule, both.by_rule[FIELDS.label]) == (4, 4)
+    found.reset()
+    assert (found.hits_by_rule, found.by_rule) == (0, {})
+
+
+def test_the_log_names_the_rules_of_a_hit(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "cachewrap.calls"), Cache.memory(same=FIELDS):
+        ruled("hi", user="a")
+        ruled("hi", user="b")
+    assert caplog.messages[-1].endswith(f" s, by {FIELDS.label}")
+    assert caplog.records[-1].cachewrap["by"] == (FIELDS.label,)  # type: ignore[attr-defined]
 
 
 def test_counts_of_another_process_are_added() -> None:
@@ -379,6 +425,16 @@ class TestOpenTelemetry:
         assert told["gen_ai.request.model"] == told["gen_ai.response.model"] == "gpt-4o"
         assert told["gen_ai.usage.input_tokens"] > 0 < told["gen_ai.usage.output_tokens"]
         assert hit.start_time < hit.end_time
+
+    def test_a_span_names_the_rules_that_a_hit_needed(self, traced: Cache, spans: Any) -> None:
+        rule = ignore("user")
+        with Cache.memory(on_event=traced.policy.on_event, same=rule):
+            ruled("hi", user="a")
+            ruled("hi", user="b")
+        miss, hit = spans.get_finished_spans()
+        assert "cachewrap.by_rule" not in miss.attributes
+        assert hit.attributes["cachewrap.by_rule"] is True
+        assert hit.attributes["cachewrap.rules"] == (rule.label,)
 
     def test_a_span_tells_what_the_tokens_were(self, traced: Cache, spans: Any) -> None:
         with traced:

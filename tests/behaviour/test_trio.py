@@ -106,6 +106,27 @@ def test_tasks_that_ask_at_the_same_time_make_one_call(cache: Cache, asked: Aske
     assert cache.stats.joined == 2
 
 
+def test_lists_share_what_they_have_in_common(cache: Cache) -> None:
+    asked: list[str] = []
+
+    @llm_cached(each="texts")
+    async def embed(texts: list[str]) -> list[str]:
+        asked.extend(texts)
+        await trio.lowlevel.checkpoint()
+        return [text.upper() for text in texts]
+
+    async def ask(texts: str) -> None:
+        assert await embed(list(texts)) == list(texts.upper())
+
+    async def main() -> None:
+        async with cache, trio.open_nursery() as nursery:
+            for texts in ("abc", "cda", "dcbe"):
+                nursery.start_soon(ask, texts)
+
+    trio.run(main)
+    assert sorted(asked) == list("abcde")
+
+
 def test_a_cancelled_leader_leaves_its_place_to_another_task(cache: Cache, asked: Asked) -> None:
     asked.go.clear()
     answers = []

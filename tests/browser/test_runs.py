@@ -271,7 +271,7 @@ def test_a_click_in_the_timeline_chooses_a_call(at: Callable[..., Page]) -> None
 def test_outcomes_differ_in_form_and_not_in_colour_alone(at: Callable[..., Page]) -> None:
     page = at("#run=candidate")
     forms = page.evaluate(
-        """(width) => Object.keys(OUTCOME_NAMES).map((outcome) => {
+        """(width) => [...Object.keys(OUTCOME_NAMES), 'ruled'].map((outcome) => {
           const canvas = document.createElement('canvas');
           const pen = canvas.getContext('2d');
           const ink = new Proxy({}, { get: (_, name) => (name === 'paper' ? '#fff' : '#000') });
@@ -280,9 +280,10 @@ def test_outcomes_differ_in_form_and_not_in_colour_alone(at: Callable[..., Page]
         })""",
         40,
     )
-    assert len(set(forms)) == 5
-    signs = page.evaluate("Object.keys(OUTCOME_NAMES).map((one) => sign(one).innerHTML)")
-    assert len(set(signs)) == 5
+    assert len(set(forms)) == 6
+    every = "[...Object.keys(OUTCOME_NAMES), 'ruled']"
+    signs = page.evaluate(f"{every}.map((one) => sign(one).innerHTML)")
+    assert len(set(signs)) == 6
 
 
 def test_many_tasks_take_as_few_rows_as_were_at_work_at_once(at: Callable[..., Page]) -> None:
@@ -423,11 +424,38 @@ def test_hits_and_misses_over_time(tmp_path: Path, open_page: Opener) -> None:
     assert (sum(map(int, cells[0::2])), sum(map(int, cells[1::2]))) == (2, 2)
 
 
+def test_hits_by_rule_are_told_apart(tmp_path: Path, open_page: Opener) -> None:
+    url, rule = f"disk:{tmp_path / 'c'}", 'ignore("user")'
+    key = put(url, *chat("hello", "hi"))
+    with Cache.from_url(url) as cache:
+        needed = [("miss", ()), ("hit", ()), ("hit", (rule,)), ("joined", (rule,))]
+        rows = [ended(key, one, started=START + n, rules=by) for n, (one, by) in enumerate(needed)]
+        write_run(cache, "a", rows)
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    assert "3 75%, 2 by rule" in page.locator(".runs tbody").inner_text()
+    assert "75.0% of 4 calls, 2 by rule" in page.locator("#calls ~ .figures").inner_text()
+    page.locator(".run-name").click()
+    assert "2 by rule" in page.locator("#view .figures").inner_text()
+    assert page.locator("#run-rules ~ .ranking li").all_inner_texts() == [f"{rule}\n2×"]  # noqa: RUF001
+    calls = page.locator("#view .calls .opener")
+    calls.nth(2).click()
+    below = page.locator("#view .below")
+    assert ("hit by rule" in below.inner_text(), rule in below.inner_text()) == (True, True)
+    expect(below).to_contain_text("Here is the request whose answer it was given")
+    page.get_by_role("button", name="By rule 2").click()
+    assert status(page) == "2 of 4 calls"
+    page.locator("#find").fill("ignore")
+    assert status(page) == "No call fits."
+    page.get_by_role("button", name="By rule 2").click()
+    assert status(page) == "2 of 4 calls"
+
+
 def test_numbers_only(tmp_path: Path, open_page: Opener) -> None:
     url = f"disk:{tmp_path / 'c'}"
     key = put(url, *chat("a secret", "kept"))
     with Cache.from_url(url) as cache:
-        write_run(cache, "secret", [ended(key, "hit", lane="secret", path="secret", seconds=3.0)])
+        told = dict.fromkeys(("lane", "path"), "secret")
+        write_run(cache, "secret", [ended(key, "hit", rules=("secret",), seconds=3.0, **told)])
     page = open_page(write_report(url, tmp_path / "r.html", "--no-content", "--run", "secret"))
     expect(page.locator("#view h1")).to_have_text("Run 1")
     assert address(page) == "#run=@0"
@@ -446,6 +474,7 @@ def test_what_a_run_holds_never_runs(tmp_path: Path, open_page: Opener, noise: N
             OUTCOMES[n % 5],
             started=START + n,
             **dict.fromkeys(("source", "model", "lane", "path", "reason"), bad),
+            rules=(bad,),
         )
         for n, bad in enumerate(HOSTILE[:-1])
     ]

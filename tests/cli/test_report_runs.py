@@ -125,6 +125,7 @@ def test_every_call_is_on_the_page(cache: Cache, report: Any) -> None:
             lane=f"Task-{number % 4}",
             path="a/b" if number % 2 else "",
             sample=number % 2,
+            rules=('ignore("user")',) if OUTCOMES[number % 5] == "hit" else (),
             seconds=number / 8,
             upstream=number / 4,
             tokens_in=number,
@@ -138,7 +139,7 @@ def test_every_call_is_on_the_page(cache: Cache, report: Any) -> None:
     for at, call in enumerate(runs_of(cache)["a"].calls()):
         outcome, *common = told["of_common"][told["common"][at]]
         assert OUTCOMES[outcome] == call.outcome
-        assert common == [call.source, call.model, call.path, call.reason]
+        assert common == [call.source, call.model, call.path, call.reason, list(call.rules)]
         assert told["of_lanes"][told["lanes"][at]] == [7, call.lane]
         assert told["base"] + told["started"][at] / 10_000 == pytest.approx(call.started, abs=1e-3)
         assert told["seconds"][at] == round(call.seconds * 10_000)

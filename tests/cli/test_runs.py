@@ -108,6 +108,7 @@ def test_a_run_is_told_in_numbers(run: CommandLine, kept: str) -> None:
         "misses": 2,
         "bypassed": 1,
         "failed": 1,
+        "hits_by_rule": 0,
         "seconds": 10.001,
         "seconds_saved": 4.0,
         "tokens_in_saved": 2000,

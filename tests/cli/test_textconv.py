@@ -14,6 +14,7 @@ from cachewrap.entry import Facts, HttpAnswer
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.request.key import encode
+from cachewrap.same import ignore
 
 
 def shown(path: Path) -> list[str]:
@@ -45,6 +46,14 @@ def test_a_text_is_shown_line_by_line(cassette: Path) -> None:
     assert lines[0].startswith("══ ")
     assert lines[0].endswith(key[:12])
     assert lines[-4:] == ["Dear customer,", "", "it comes on Monday.", ""]
+
+
+def test_the_rules_that_changed_a_request_are_named(cassette: Path) -> None:
+    with Cache.jsonl(cassette, same=[ignore("answer"), ignore("none")]):
+        ask("Hi", "Ho")
+    lines = shown(cassette)
+    assert lines[1] == "version: 1"
+    assert lines[2] == 'by rule: ignore("answer")'
 
 
 def test_json_has_a_line_for_each_value(cassette: Path) -> None:

@@ -30,6 +30,7 @@ import pydantic
 from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CodecError, CorruptEntryError, MissingTypeError
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias, unpacked
 from cachewrap.format.envelope import MAX_RATIO, seal, unseal
 
 T = TypeVar("T")
@@ -237,11 +238,16 @@ def watched(data: bytes, allowance: int) -> Iterator[None]:
 # -- reading --------------------------------------------------------------------------------------
 
 
+def decoded(kind: Kind, data: bytes) -> object:
+    """What is read of an answer, or of what stands in its place."""
+    return unpacked(data) if kind is Kind.ALIAS else codec.decode(kind, data)
+
+
 def decode(kind: Kind, data: bytes) -> str:
     """Decode an answer; how that went."""
     with watched(data, PER_BYTE * len(data) + BESIDE):
         try:
-            codec.decode(kind, data)
+            decoded(kind, data)
         except CorruptEntryError:
             return "corrupt"
         except MissingTypeError:
@@ -266,7 +272,7 @@ def read(raw: bytes) -> str:
         return decode(entry.kind, entry.answer)
     with watched(raw, MAX_ENTRY_BYTES + BESIDE):
         try:
-            codec.decode(entry.kind, entry.answer)
+            decoded(entry.kind, entry.answer)
         except CodecError:
             return "corrupt"
     return "read"
@@ -451,7 +457,8 @@ def samples() -> list[tuple[Kind, bytes]]:
         HttpAnswer(200, [("content-type", "text/plain")], [b"ab", b"c"], [0.1, 0.2], True),
         Items([codec.encode("a"), codec.encode((1,))], [0.0, 0.1], codec.encode(None)),
     ]
-    return [codec.encode(value) for value in values]
+    alias = Alias("a" * 64, seal(Kind.TEXT, b"kept", b"", Facts(created=1.0, seconds=2.0)))
+    return [*(codec.encode(value) for value in values), (Kind.ALIAS, alias.packed())]
 
 
 def warm_up() -> None:
@@ -463,4 +470,4 @@ def warm_up() -> None:
             continue
     tracemalloc.start(1)
     for kind, data in samples():
-        codec.decode(kind, data)
+        decoded(kind, data)

@@ -10,9 +10,11 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
 from ledger import test_golden_log
-from test_envelope import DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
+from sdk import steered
+from test_envelope import ALIAS, DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_golden import FOLDER, made
 
+from cachewrap.entry import Kind
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.stores.jsonl.lines import HEAD, write
@@ -34,7 +36,15 @@ if not cassette.exists():
     cassette.write_bytes(b"\n".join((HEAD, *lines, b"")))
 if not test_golden_log.FILE.exists():
     test_golden_log.FILE.write_bytes(test_golden_log.stored())
+if not golden("alias").exists():
+    golden("alias").write_bytes(seal(Kind.ALIAS, ALIAS.packed(), REQUEST, FACTS))
+approved = Path(__file__).parent / "cassette-1-with-alias.jsonl"
+if not approved.exists():
+    envelope = golden("alias").read_bytes()
+    approved.write_bytes(b"\n".join((HEAD, write(key_of("alias"), "41", envelope), b"")))
 detailed = Path(__file__).parent / "cassette-1-with-details.jsonl"
 if not detailed.exists():
     envelope = seal(*codec.encode("because"), REQUEST, DETAILED)
     detailed.write_bytes(b"\n".join((HEAD, write(key_of("with details"), "41", envelope), b"")))
+if not steered.GOLDEN.exists():
+    steered.record()

@@ -68,6 +68,33 @@ def check_uncached_runs_differ(upstream: Upstream, ask: Way) -> None:
     assert counts % 2 == 0
 
 
+Embed: TypeAlias = Callable[[Upstream, list[str]], Any]
+"""Gives the vectors of texts, or a coroutine of them."""
+
+TEXTS = [f"text {number}" for number in range(100)]
+
+
+def check_the_missing_one_is_asked(upstream: Upstream, embed: Embed) -> None:
+    """Of a hundred texts of which 99 are stored one is asked for, and all have their own vector."""
+
+    def once(texts: list[str]) -> Any:
+        found = embed(upstream, texts)
+        return runner.run(found) if inspect.iscoroutine(found) else found
+
+    upstream.behave(steady=True)
+    with patch_openai(split=True), asyncio.Runner() as plain:
+        found = embed(upstream, TEXTS)
+        wanted = plain.run(found) if inspect.iscoroutine(found) else found
+        asked = list(map(str, upstream.elements))
+        upstream.requests.clear()
+        with Cache.memory(), asyncio.Runner() as runner:
+            first = once(TEXTS[:40] + TEXTS[41:])
+            assert (first, upstream.calls) == (wanted[:40] + wanted[41:], 1)
+            assert (once(TEXTS), once(TEXTS)) == (wanted, wanted)
+    assert (upstream.calls, len(upstream.elements)) == (2, 100)
+    assert str(upstream.elements[-1]) == asked[40]
+
+
 def calls_of(*names: str) -> bytes:
     """The body of an answer that calls several tools at once, with no arguments."""
     calls = [

@@ -35,10 +35,12 @@ def ended(key: str = "", outcome: str = "miss", **given: Any) -> Ended:
         "details": (),
         "answered": 0.0,
         "lane": "MainThread",
+        "rules": (),
         **given,
     }
     outcome_of = OUTCOMES.index(outcome)
-    manner = _manner(outcome_of, *(values[one] for one in ("seed", "place", "path", "reason")))
+    names = ("seed", "place", "path", "reason", "rules")
+    manner = _manner(outcome_of, *(values[one] for one in names))
     told = tuple(values[one] for one in ("tokens_in", "tokens_out", "upstream", "details"))
     what = values["source"], values["model"], manner
     times = values["started"], values["seconds"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cachewrap import Cache
 from cachewrap.stores.jsonl import JsonlStore
 from plugin.projects import NAMED, Project
 
@@ -524,6 +525,22 @@ def test_what_no_test_used_is_told(project: Project) -> None:
     assert "--llm-cache-prune removes" in out
 
 
+def test_what_was_hit_by_rule_was_used(project: Project) -> None:
+    project.test(
+        "import time\nfrom cachewrap.same import ignore\n"
+        "@pytest.mark.llm_cache(same=ignore('options.stamp'))\n"
+        "def test_one():\n    ask('hi', stamp=time.time_ns()); ask('hi', stamp=0)"
+    )
+    project.run()
+    out = project.run("--llm-cache=replay")
+    assert "2 replayed, 0 recorded" in out
+    assert "2 of the hits were stored for another request, and needed a rule (same=)" in out
+    assert "unused" not in out
+    assert project.calls == 1
+    assert "compared with before: 1 changed in 1 cassette" in project.run("--llm-cache=refresh")
+    assert "unused" not in project.run()
+
+
 def test_prune_removes_it(project: Project) -> None:
     project.test(TWO)
     project.run(passed=2)
@@ -532,6 +549,18 @@ def test_prune_removes_it(project: Project) -> None:
     assert project.cassettes() == ["tests/cassettes/test_it/test_one.jsonl"]
     assert len(JsonlStore(project.root / project.cassettes()[0]).names()) == 1
     assert "unused" not in project.run("--llm-cache=replay")
+
+
+def test_what_an_alias_leads_to_is_used(project: Project) -> None:
+    project.test("def test_one(llm_cache):\n    assert ask('one') == ask('two') or llm_cache\n")
+    project.run()
+    (path,) = project.cassettes()
+    cache = Cache.jsonl(project.root / path)
+    one, two = sorted(cache.entries(), key=lambda entry: entry.prompt)
+    cache.alias(two.key, one.key)
+    project.test("def test_one(llm_cache):\n    assert ask('two') == 'one: answer 1'\n")
+    assert "unused" not in project.run("--llm-cache=replay", "--llm-cache-prune")
+    assert {entry.alias_of for entry in cache.entries()} == {"", one.key}
 
 
 def test_prune_removes_folders_that_it_leaves_empty(project: Project) -> None:

@@ -27,6 +27,7 @@ from unit.test_properties import HOSTILE, JSON, VALUES as ANY_VALUES
 from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, llm_cached, systems
 from cachewrap.entry import Facts, HttpAnswer, Items, Kind
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key
 from cachewrap.request.canonical import canonical_json
@@ -666,6 +667,41 @@ def test_a_golden_cassette_with_details_is_read() -> None:
     assert envelope is not None
     entry = unseal(envelope)
     assert (entry.tokens_in, entry.details) == (7, (5, 0, 0, 0, 0, 0, 2))
+
+
+def test_a_golden_cassette_with_an_alias_is_read() -> None:
+    store = JsonlStore(GOLDEN.with_name("cassette-1-with-alias.jsonl"))
+    raw = store.get(key_of("alias"))
+    assert raw == GOLDEN.with_name("alias.entry").read_bytes()
+
+
+KEPT = [
+    pytest.param(b"", None, id="nothing"),
+    pytest.param(sealed("kept"), ("text", "kept"), id="an answer"),
+    pytest.param(sealed("kept", request=b"\x01"), None, id="of another request"),
+    pytest.param(b"no entry", None, id="no entry"),
+]
+
+
+@pytest.mark.parametrize(("kept", "told"), KEPT)
+def test_an_alias_is_a_line_that_says_of_what(kept: bytes, told: tuple[str, str] | None) -> None:
+    envelope = seal(Kind.ALIAS, Alias("a" * 64, kept).packed(), REQUEST, FACTS)
+    line = line_of(envelope)
+    assert (line["kind"], line["answer"]["of"]) == ("alias", "a" * 64)
+    shown = line["answer"].get("kept", {})
+    assert (shown.get("kind"), shown.get("answer")) == (told or (None, None))
+    assert set(shown) & {"key", "seed", "request"} == set()
+    assert lines.read(json.dumps(line).encode()) == envelope
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["of", 1, {"of": 1}, {"of": "a", "kept": 1}, {"of": "a", "kept": {"base64": 1}}, {"kept": {}}],
+)
+def test_a_line_that_is_no_alias_is_refused(answer: Any) -> None:
+    line = line_of(seal(Kind.ALIAS, Alias("a" * 64).packed(), REQUEST, FACTS))
+    with pytest.raises(ValueError):  # of any message
+        lines.read(json.dumps({**line, "answer": answer}).encode())
 
 
 def test_details_of_tokens_are_a_member_of_the_line() -> None:

@@ -102,7 +102,7 @@ class TestMinimalStore(StoreSuite):
             marks=pytest.mark.stores("disk"),
         ),
         pytest.param(
-            "redis", "Leases Pairs Scans Seeds Uses Logs", marks=pytest.mark.stores("redis")
+            "redis", "Leases Pairs Many Scans Seeds Uses Logs", marks=pytest.mark.stores("redis")
         ),
         pytest.param("jsonl", "Scans Seeds Logs Checks", marks=pytest.mark.stores("jsonl")),
     ],

@@ -128,6 +128,22 @@ def of_a_library(prompt: str) -> str:
 
 
 assert_type(of_a_library("hi"), str)
+
+
+@llm_cached(each="texts", version=1)
+async def embed(texts: list[str], size: int = 8) -> list[list[float]]:
+    return [[0.5] for _ in texts]
+
+
+async def lists() -> None:
+    assert_type(await embed(["a", "b"]), list[list[float]])
+    assert_type(await embed(["a"], mode="refresh"), list[list[float]])
+    assert_type(embed.cache_key(["a"]), str)
+    assert_type(embed.invalidate(["a", "b"], size=4), bool)
+    await embed("a")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+
+
+llm_cached(each=3)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 llm_cached(cache="block")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 # The names beside the call have its signature.

@@ -145,7 +145,7 @@ function callsOverTime() {
     el(
       "dl",
       { class: "figures saved" },
-      figure("Hits", count(calls.hits), share),
+      figure("Hits", count(calls.hits), calls.by_rule ? `${share}, ${count(calls.by_rule)} by rule` : share),
       figure("Tokens saved", compact(calls.tokens_in + calls.tokens_out), `${compact(calls.tokens_in)} in, ${compact(calls.tokens_out)} out`),
       figure("Time saved", span(calls.seconds), "That upstream took the first time"),
       figure("Money saved", money(calls.money), facts.priced ? "At the prices of the time, by genai-prices" : "Needs cachewrap[prices]"),

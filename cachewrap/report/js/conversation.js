@@ -162,6 +162,9 @@ function conversation(row, words = []) {
     row.money === null ? null : fact("Cost", money(row.money)),
     fact("Size", size(row.bytes)),
     row.sample ? fact("Sample", count(row.sample)) : null,
+    row.element ? fact("Element", "of a list that was asked element by element") : null,
+    row.ruled ? fact("Under rules", stored("dd", talk?.rules?.[0] ?? "yes")) : null,
+    talk?.rules?.[1].length ? fact("Changed by", stored("dd", talk.rules[1].join("\n"), { class: "rules" })) : null,
     fact("Seed", stored("dd", row.seed)),
     fact("Key", el("dd", { class: "key" }, row.key)),
   );
@@ -187,6 +190,7 @@ function conversation(row, words = []) {
     showFound();
   } }, "As stored");
   tools.prepend(stay);
+  if (talk.rules?.[1].length) box.append(notice("Rules of equality changed this request before it was counted. Here it is as it was asked."));
   if (talk.settings.length) {
     const settings = disclosure("Parameters", () => el("dl", { class: "settings" },
       ...talk.settings.flatMap(([name, value]) => [stored("dt", name), stored("dd", value)])));

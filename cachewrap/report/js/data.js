@@ -3,8 +3,8 @@
 const blocksOf = (name) => document.querySelectorAll(`script[data-of="${name}"]`);
 const facts = JSON.parse(blocksOf("facts")[0].textContent);
 
-function rowOf([key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample]) {
-  return { key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample };
+function rowOf([key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample, ruled, element]) {
+  return { key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample, ruled, element };
 }
 
 // Lines are read at once. Conversations stay text until they are searched or opened.

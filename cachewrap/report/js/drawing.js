@@ -42,9 +42,14 @@ function fitted(canvas, width, height) {
   return pen;
 }
 
-/** One call, told apart by its form as well as by its colour. */
+/** One call, told apart by its form as well as by its colour: of a hit by rule that is `ruled`. */
 function mark(pen, outcome, x, y, width, height, ink) {
-  pen.fillStyle = ink[outcome];
+  pen.fillStyle = ink[outcome === "ruled" ? "hit" : outcome];
+  if (outcome === "ruled") {
+    const bar = Math.max(1, height / 6);
+    for (const at of [height / 4, (height * 3) / 4 - bar]) pen.fillRect(x, y + at, width, bar);
+    return;
+  }
   if (outcome === "hit") pen.fillRect(x, y + height / 4, width, height / 2);
   else if (outcome === "bypassed") pen.fillRect(x, y + height * 0.7, width, Math.max(1, height * 0.3));
   else if (outcome === "joined" && width > 3) {

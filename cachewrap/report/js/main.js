@@ -78,6 +78,16 @@ function heading() {
   );
 }
 
+function aliases() {
+  const [number, listed] = facts.aliases;
+  if (!number) return null;
+  const pair = ([asked, there]) =>
+    el("li", {}, stored("span", asked), " → ", there ? stored("span", there) : "nothing: its entry is no longer stored");
+  return el("section", { class: "aliases" }, el("h2", {}, "Aliases"),
+    el("p", { class: "about" }, `${plural(number, "request is", "requests are")} answered by what is stored for another one, as somebody has approved.`),
+    el("ul", {}, ...listed.map(pair)));
+}
+
 function page() {
   if (!facts.total[0]) {
     return [heading(), listOfRuns(), callsOverTime(), el("section", { class: "empty" }, el("h2", {}, "Nothing is stored here yet"),
@@ -92,6 +102,7 @@ function page() {
     el("div", { class: "pair" }, groupTable("models", "By model", "Model", facts.models), groupTable("sources", "By function", "Function", facts.sources)),
     el("div", { class: "pair" }, ranking("slowest", "Slowest", facts.slowest, (row) => span(row.seconds)),
       ranking("costliest", "Most expensive", facts.costliest, (row) => money(row.money))),
+    aliases(),
     facts.content ? conversations() : notice("This page holds numbers only: it was written with --no-content."),
   ];
 }

@@ -57,7 +57,8 @@ const back = () => el("p", { class: "back" }, el("a", { href: "#", onclick: (eve
 function callDetails(call, read, run) {
   const fact = (name, value) => el("div", {}, el("dt", {}, name), value instanceof Node ? value : el("dd", {}, value));
   const facts = el("dl", { class: "facts" },
-    fact("Outcome", el("dd", { class: "outcome" }, sign(call.outcome), ONE_OUTCOME[call.outcome])),
+    fact("Outcome", el("dd", { class: "outcome" }, signOf(call), outcomeOf(call))),
+    call.rules.length ? fact(call.rules.length === 1 ? "Rule" : "Rules", stored("dd", call.rules.join("\n"), { class: "rules" })) : null,
     call.reason ? fact(call.outcome === "failed" ? "Error" : "Why", stored("dd", call.reason)) : null,
     fact("Began", `${precise(read.base + call.start)} UTC, ${sinceStart(call.start, 0.01)} into the run`),
     fact("Waited", brief(call.seconds)),
@@ -69,6 +70,7 @@ function callDetails(call, read, run) {
   const box = el("div", { class: "of-call" }, facts);
   if (call.row) {
     if (call.replaced) box.append(notice("Another answer has taken the place of the one that this call was given. Here is what is stored now."));
+    if (call.rules.length) box.append(notice("This call asked something else, which rules made equal. Here is the request whose answer it was given."));
     box.append(conversation(call.row));
   } else {
     box.append(el("dl", { class: "facts" }, fact("Function", stored("dd", call.source || "–")), fact("Model", stored("dd", call.model || "–")),
@@ -94,7 +96,7 @@ function runView(run) {
       legend(run), coarseTimeline(read, run), el("p", { class: "note" }, `Up to ${plural(Math.max(...read.steps.map((counts) => counts.reduce((all, n) => all + n, 0))), "call", "calls")} in ${brief(run.seconds / read.steps.length)}.`)));
   }
   parts.push(el("div", { class: "pair" }, ofRun("run-models", "By model", "Model", read.models), ofRun("run-sources", "By function", "Function", read.sources)));
-  parts.push(el("div", { class: "pair" }, slowestOf(run, read), oftenOf(run, read), reasonsOf(read)));
+  parts.push(el("div", { class: "pair" }, slowestOf(run, read), oftenOf(run, read), rulesOf(read), reasonsOf(read)));
   return parts.filter(Boolean);
 }
 
@@ -118,7 +120,7 @@ function runFigures(run) {
   const provider = run.provider ? `, ${money(run.provider)} less by the provider’s cache` : "";
   return el("section", { "aria-label": "Totals of the run" }, el("dl", { class: "figures" },
     figure("Calls", count(run.calls), `in ${span(run.seconds)}`),
-    figure("Served", share(served, run.calls), `${count(served)} without asking upstream`),
+    figure("Served", share(served, run.calls), `${count(served)} without asking upstream${run.by_rule ? `, ${byRule(run)}` : ""}`),
     figure("Tokens saved", compact(run.saved[0]), `${compact(run.spent[0])} spent`),
     figure("Time saved", span(run.saved[1]), "That upstream took before"),
     figure("Money saved", unpriced ? "–" : dollars(run.saved), unpriced ? cost : `${dollars(run.spent)} spent${provider}`)));
@@ -130,12 +132,15 @@ const legend = (run) => el("p", { class: "legend" }, ...Object.keys(OUTCOME_NAME
 function callsOfRun(run, read) {
   const { calls } = read;
   const hidden = new Set();
-  const chips = el("div", { class: "chips", role: "group", "aria-label": "Outcomes that are shown" }, ...Object.keys(OUTCOME_NAMES).filter((one) => countOf(run, one)).map((outcome) => {
+  const isHidden = (call) => hidden.has(call.outcome) || (call.rules.length > 0 && hidden.has("ruled"));
+  const shown = Object.keys(OUTCOME_NAMES).filter((one) => countOf(run, one)).map((one) => [one, OUTCOME_NAMES[one], countOf(run, one)]);
+  if (run.by_rule) shown.splice(1, 0, ["ruled", "By rule", run.by_rule]);
+  const chips = el("div", { class: "chips", role: "group", "aria-label": "Outcomes that are shown" }, ...shown.map(([outcome, name, number]) => {
     const chip = el("button", { type: "button", class: "chip", "aria-pressed": "true", onclick: () => {
       if (!hidden.delete(outcome)) hidden.add(outcome);
       chip.setAttribute("aria-pressed", String(!hidden.has(outcome)));
       filter();
-    } }, sign(outcome), `${OUTCOME_NAMES[outcome]} ${count(countOf(run, outcome))}`);
+    } }, sign(outcome), `${name} ${count(number)}`);
     return chip;
   }));
   const model = choice("Model", calls, (call) => call.model, filter);
@@ -149,7 +154,7 @@ function callsOfRun(run, read) {
   let buttons = new Map();
   const drawn = timeline(read, run, (call) => shownInView(call.number));
 
-  const textOf = (call) => (call.text ??= [call.row?.says ?? "", call.source, call.model, read.laneNames[call.lane], call.path, call.reason, ONE_OUTCOME[call.outcome]].join("\n").toLowerCase());
+  const textOf = (call) => (call.text ??= [call.row?.says ?? "", call.source, call.model, read.laneNames[call.lane], call.path, call.reason, ...call.rules, outcomeOf(call)].join("\n").toLowerCase());
   const pages = pager("Pages of the calls", [], (shown, part) => {
     buttons = new Map();
     body.replaceChildren(...shown.map(lineOf));
@@ -163,8 +168,8 @@ function callsOfRun(run, read) {
     const open = el("button", { type: "button", class: "opener", "aria-expanded": "false", onclick: (event) => {
       event.stopPropagation();
       toggle();
-    } }, sign(call.outcome), el("span", { class: "hidden" }, `${ONE_OUTCOME[call.outcome]}: `), stored("span", says, { class: "says" }));
-    const meta = el("span", { class: "meta narrow" }, el("span", {}, ONE_OUTCOME[call.outcome]), el("span", {}, brief(call.seconds)), stored("span", call.model || "–"));
+    } }, signOf(call), el("span", { class: "hidden" }, `${outcomeOf(call)}: `), stored("span", says, { class: "says" }));
+    const meta = el("span", { class: "meta narrow" }, el("span", {}, outcomeOf(call)), el("span", {}, brief(call.seconds)), stored("span", call.model || "–"));
     const tr = el("tr", { class: "line", onclick: () => open.click() },
       el("td", { class: "prompt" }, open, meta),
       el("td", { class: "wide number" }, sinceStart(call.start, read.calls.length && run.seconds < 120 ? 0.01 : 1)),
@@ -194,7 +199,7 @@ function callsOfRun(run, read) {
 
   function filter() {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    found = calls.filter((call) => !hidden.has(call.outcome) && model.fits(call) && source.fits(call) && words.every((word) => textOf(call).includes(word)));
+    found = calls.filter((call) => !isHidden(call) && model.fits(call) && source.fits(call) && words.every((word) => textOf(call).includes(word)));
     drawn.only(found);
     found = order.selectedIndex ? [...found].sort(CALL_ORDERS[order.value]) : found;
     pages.set(found);
@@ -283,7 +288,7 @@ const hrefOf = (call, run, read) => (read.whole ? addressOfRun(run, call.number)
 function slowestOf(run, read) {
   return ranked("run-slowest", "Slowest", "", read.slowest.map((at) => {
     const call = read.calls[at];
-    return [callName(call), hrefOf(call, run, read), [el("span", { class: "outcome" }, sign(call.outcome), ONE_OUTCOME[call.outcome]), stored("span", call.model || "–"), stored("span", read.laneNames[call.lane])], brief(call.seconds)];
+    return [callName(call), hrefOf(call, run, read), [el("span", { class: "outcome" }, signOf(call), outcomeOf(call)), stored("span", call.model || "–"), stored("span", read.laneNames[call.lane])], brief(call.seconds)];
   }));
 }
 
@@ -294,6 +299,11 @@ function oftenOf(run, read) {
       polls ? el("span", { class: "warning" }, "looks like a loop that waits for another answer, which never comes") : null];
     return [callName(call), hrefOf(call, run, read), meta, `${count(times)}×`];
   }));
+}
+
+function rulesOf(read) {
+  return ranked("run-rules", "Hits by rule", "Given what was stored for another request, as these rules made the two equal.",
+    read.rules.map(([rule, times]) => [rule, null, [], `${count(times)}×`]));
 }
 
 function reasonsOf(read) {

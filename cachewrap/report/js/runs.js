@@ -28,10 +28,11 @@ function readRun(run) {
   const keys = Array.isArray(block.of_keys) ? block.of_keys : [];
   const replaced = new Set(block.replaced);
   const calls = block.started.map((start, at) => {
-    const [outcome, source, model, path, reason] = block.of_common[block.common[at]];
+    const [outcome, source, model, path, reason, rules] = block.of_common[block.common[at]];
     const key = keys[block.keys[at]] ?? null;
     return {
       at, source, model, path, reason, key,
+      rules: Array.isArray(rules) ? rules : Array(rules).fill("a rule"),
       number: block.numbers[at],
       outcome: OUTCOMES[outcome],
       lane: block.lanes[at],
@@ -74,8 +75,17 @@ const precise = (seconds) => {
 const share = (part, all) => (all ? `${Math.round((100 * part) / all)}%` : "–");
 const servedOf = (run) => run.hits + run.joined;
 
+/** How a call ended, in words; what it took where it was given what was stored for another request. */
+const outcomeOf = (call) => `${ONE_OUTCOME[call.outcome]}${call.rules.length ? " by rule" : ""}`;
+const whyOf = (call) => call.reason || call.rules.join(", ");
+const signOf = (call) => (call.outcome === "hit" && call.rules.length ? sign("ruled") : sign(call.outcome));
+
 /** A sign of an outcome, as it is drawn in a timeline: told apart by its form as well. */
 function sign(outcome) {
+  if (outcome === "ruled") {
+    return svg("svg", { class: "sign hit", width: 12, height: 12, viewBox: "0 0 12 12", "aria-hidden": "true" },
+      svg("rect", { x: 0, y: 2.5, width: 12, height: 2.5 }), svg("rect", { x: 0, y: 7, width: 12, height: 2.5 }));
+  }
   const box = { bar: [0, 0, 12, 12], hit: [0, 3, 12, 6], joined: [0.75, 0.75, 10.5, 10.5], bypassed: [0, 8.5, 12, 3], failed: [0, 0, 12, 12] };
   const [x, y, width, height] = box[outcome] ?? box.bar;
   const cross = outcome === "failed" ? svg("path", { class: "cross", d: "M3 3l6 6M9 3l-6 6" }) : null;
@@ -96,7 +106,8 @@ function parts(run) {
 }
 
 const told = (run) => Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run, outcome))
-  .map((outcome) => `${count(countOf(run, outcome))} ${OUTCOME_NAMES[outcome].toLowerCase()}`).join(", ");
+  .map((outcome) => `${count(countOf(run, outcome))} ${OUTCOME_NAMES[outcome].toLowerCase()}`).join(", ") + (run.by_rule ? `; ${byRule(run)}` : "");
+const byRule = (run) => `${count(run.by_rule)} by rule`;
 
 /** US dollars of what was saved or spent: none where there was nothing, if prices are known at all. */
 const dollars = ([tokens, , amount]) => money(amount === null && facts.priced && !tokens ? 0 : amount);
@@ -113,7 +124,7 @@ function runLine(run, priced) {
       el("span", { class: "hidden" }, told(run))),
     el("td", { class: "wide" }, moment(run.started)),
     number(count(run.calls), "wide"),
-    number(el("span", {}, count(servedOf(run)), " ", el("span", { class: "note" }, share(servedOf(run), run.calls))), "wide"),
+    number(el("span", {}, count(servedOf(run)), " ", el("span", { class: "note" }, share(servedOf(run), run.calls), run.by_rule ? `, ${byRule(run)}` : "")), "wide"),
     number(count(run.misses), "wide"),
     number(compact(run.saved[0]), "wide first-of"),
     number(span(run.saved[1]), "wide"),

@@ -87,7 +87,7 @@ function conversations() {
     };
     const open = opener(row, place, step === null ? row.says : row.tells);
     buttons.set(row, open);
-    const tags = [row.stream ? "stream" : "", row.sample ? `sample ${count(row.sample)}` : ""];
+    const tags = [row.stream ? "stream" : "", row.sample ? `sample ${count(row.sample)}` : "", row.ruled ? "rules" : "", row.element ? "element" : ""];
     const tr = lineOf({ ...row, tokens: row.asked + row.told }, open, tags, step === null ? "" : "step");
     if (step !== null) open.prepend(el("span", { class: "step-number" }, `${step} `));
     return tr;

@@ -113,9 +113,10 @@ function timeline(read, run, pick) {
     const draw = (call) => {
       const x = x0 + (call.start - from) * scale;
       const wide = Math.max(3, call.seconds * scale - (call.seconds * scale > 8 ? 1 : 0));
-      if (wide <= 3 && x < (drawn[call.outcome] ?? -1)) return; // one more on the same spot
-      drawn[call.outcome] = x + 1;
-      mark(pen, call.outcome, x, y, wide, height, ink);
+      const form = call.outcome === "hit" && call.rules.length ? "ruled" : call.outcome;
+      if (wide <= 3 && x < (drawn[form] ?? -1)) return; // one more on the same spot
+      drawn[form] = x + 1;
+      mark(pen, form, x, y, wide, height, ink);
     };
     for (const call of rowCalls[row]) {
       if (call.start > to) break;
@@ -153,8 +154,8 @@ function timeline(read, run, pick) {
 
   function describe(call) {
     const name = [call.source, call.model].filter(Boolean).join(", ");
-    const why = call.reason ? ` (${call.reason})` : "";
-    return `${ONE_OUTCOME[call.outcome]}${why}: ${name || "call"}, ${brief(call.seconds)}, at ${sinceStart(call.start, 0.01)}, ${laneNames[call.lane]}`;
+    const why = whyOf(call) ? ` (${whyOf(call)})` : "";
+    return `${outcomeOf(call)}${why}: ${name || "call"}, ${brief(call.seconds)}, at ${sinceStart(call.start, 0.01)}, ${laneNames[call.lane]}`;
   }
 
   function hover(event) {
@@ -166,7 +167,7 @@ function timeline(read, run, pick) {
     tip.hidden = !call;
     if (!call) return;
     tip.replaceChildren(
-      el("p", { class: "tip-head" }, sign(call.outcome), stored("strong", `${ONE_OUTCOME[call.outcome]}${call.reason ? `: ${call.reason}` : ""}`)),
+      el("p", { class: "tip-head" }, signOf(call), stored("strong", `${outcomeOf(call)}${whyOf(call) ? `: ${whyOf(call)}` : ""}`)),
       stored("p", call.row?.says || shortSource(call.source), { class: "tip-says" }),
       stored("p", [call.model, call.path].filter(Boolean).join(" · ") || "–"),
       stored("p", `${brief(call.seconds)} from ${sinceStart(call.start, 0.01)} · ${laneNames[call.lane]}`));

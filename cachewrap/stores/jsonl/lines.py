@@ -8,8 +8,9 @@ The fields of a line, in this order, version 1:
 ``source``   the function (``module:qualname``) or the endpoint
 ``model``    the model that upstream reported; left out where it reported none
 ``request``  the canonical request; left out where it is not stored
-``kind``     ``text``, ``value``, ``http``, ``items``, or ``sealed``
-``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64
+``kind``     ``text``, ``value``, ``http``, ``items``, ``alias``, or ``sealed``
+``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64; for
+             ``alias`` the key that it is one ``of``, and the rest of the line that it ``kept``
 ``tokens``   prompt and completion tokens; left out where both are 0
 ``details``  how many of them were what, by name; left out where nothing is told apart
 ``declared`` what makes the key another than that of the request: ``rules`` of equality, ``by``
@@ -38,6 +39,7 @@ import msgspec
 from cachewrap.entry import Declared, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CodecError
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias, unpacked
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key
 from cachewrap.stores.jsonl.shown import (
@@ -65,6 +67,7 @@ _MOST_KEPT: Final = 2**24
 """Bytes of lines and their envelopes that are kept."""
 
 _SEALED: Final = "sealed"
+_SHARED: Final = ("key", "seed", "request")
 _KINDS: Final = {kind.name.lower(): kind for kind in Kind}
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d+)Z")
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
@@ -271,7 +274,7 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
     if parts.request:
         shown["request"] = _show_request(parts.request)
     shown["kind"] = parts.kind.name.lower()
-    shown["answer"] = show_answer(parts.kind, parts.answer)
+    shown["answer"] = _show_answer(parts)
     if facts.tokens_in or facts.tokens_out:
         shown["tokens"] = [facts.tokens_in, facts.tokens_out]
     if facts.details:
@@ -304,7 +307,38 @@ def _parts(shown: Any) -> Parts:
         _read_declared(shown["declared"]) if "declared" in shown else None,
     )
     request = _read_request(shown["request"]) if "request" in shown else b""
-    return Parts(kind, read_answer(kind, shown["answer"]), request, facts)
+    return Parts(kind, _read_answer(kind, shown["answer"], request), request, facts)
+
+
+def _show_answer(parts: Parts) -> Any:
+    """What stands for an answer; of an alias what it keeps as a line without what both have."""
+    if parts.kind is not Kind.ALIAS:
+        return show_answer(parts.kind, parts.answer)
+    try:
+        alias = unpacked(parts.answer)
+    except CodecError:
+        return show_answer(parts.kind, parts.answer)
+    shown: dict[str, Any] = {"of": alias.target}
+    kept = Parts.of(alias.kept)
+    if kept is not None and kept.request == parts.request and kept.sealed() == alias.kept:
+        line = _shown("", "", kept)
+        shown["kept"] = {name: line[name] for name in line if name not in _SHARED}
+    elif alias.kept:
+        shown["kept"] = {"base64": base64_of(alias.kept)}
+    return shown
+
+
+def _read_answer(kind: Kind, shown: Any, request: bytes) -> bytes:
+    if kind is not Kind.ALIAS or "of" not in shown:
+        return read_answer(kind, shown)
+    kept = b""
+    if "base64" in (line := shown.get("kept", {})):
+        kept = bytes_of(line["base64"])
+    elif line:
+        kept = replace(_parts(line), request=request).sealed()
+    packed = Alias(shown["of"], kept).packed()
+    unpacked(packed)  # somebody may have edited it
+    return packed
 
 
 def _show_declared(declared: Declared) -> dict[str, Any]:

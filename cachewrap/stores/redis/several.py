@@ -58,45 +58,43 @@ class RedisMany(Many):
     def do_many(self, operations: Sequence[Operation]) -> list[Any]:
         done: list[Any] = []
         for batch, size in self._batches(operations):
-            try:
-                done += self._do(self._merged(batch), size)
-            except StoreError as error:
-                if len(batch) > 1 and isinstance(error.__cause__, TooLargeError):
-                    for one in batch:  # which nobody could know before
-                        done += self._alone(one)
-                else:
-                    done += [error] * len(batch)
+            found = self._together(batch, size)
+            if found is None:  # which nobody could know before
+                for one in batch:
+                    done += self._together([one], _size(one)) or ()
+            else:
+                done += found
         return done
 
-    def _alone(self, operation: Operation) -> list[Any]:
+    def _together(self, batch: list[Operation], size: int) -> list[Any] | None:
+        """What the operations give; None where that is too large for one answer."""
         try:
-            return self._do(self._merged([operation]), _size(operation))
+            return self._do(self._merged(batch), size)
         except StoreError as error:
-            return [error]
+            return _failed(batch, error)
 
     @in_asyncio
     async def ado_many(self, operations: Sequence[Operation]) -> list[Any]:
         done: list[Any] = []
+        batches = list(self._batches(operations))
         if self._connections.server.is_spread:
-            for found in await asyncio.gather(*map(self._aalone, operations)):
-                done += found
+            for found in await asyncio.gather(*[self._atogether(*one) for one in batches]):
+                done += found or ()
             return done
-        for batch, size in self._batches(operations):
-            try:
-                done += await self._ado(self._merged(batch), size)
-            except StoreError as error:
-                if len(batch) > 1 and isinstance(error.__cause__, TooLargeError):
-                    for one in batch:
-                        done += await self._aalone(one)
-                else:
-                    done += [error] * len(batch)
+        for batch, size in batches:
+            found = await self._atogether(batch, size)
+            if found is None:
+                for one in batch:
+                    done += await self._atogether([one], _size(one)) or ()
+            else:
+                done += found
         return done
 
-    async def _aalone(self, operation: Operation) -> list[Any]:
+    async def _atogether(self, batch: list[Operation], size: int) -> list[Any] | None:
         try:
-            return await self._ado(self._merged([operation]), _size(operation))
+            return await self._ado(self._merged(batch), size)
         except StoreError as error:
-            return [error]
+            return _failed(batch, error)
 
     def _batches(self, operations: Sequence[Operation]) -> Iterator[tuple[list[Operation], int]]:
         """Operations that are sent together, and how large a value that is written is."""
@@ -144,6 +142,22 @@ class RedisMany(Many):
                     going.append((at, steps, answers[begin : begin + count]))
                     begin += count
         return done
+
+
+def _failed(batch: list[Operation], error: StoreError) -> list[Any] | None:
+    if len(batch) > 1 and isinstance(error.__cause__, TooLargeError):
+        return None
+    # Each has an error of its own, without the frames that hold what holds it.
+    cause = error.__cause__
+    ahead = [cause]
+    while ahead:
+        if (one := ahead.pop()) is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            ahead += (one.__cause__, one.__context__)
+    copies = [StoreError(*error.args) for _ in batch]
+    for copy in copies:
+        copy.__cause__ = cause
+    return list(copies)
 
 
 def _size(operation: Operation) -> int:

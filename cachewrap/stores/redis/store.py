@@ -389,9 +389,9 @@ class RedisStore(Store, Leases, Pairs, RedisMany, Scans, Seeds, Uses, RedisLogs)
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
         await self._ado(self._releasing(key, token, failed))
 
-    def _releasing(self, key: str, token: str, failed: bool = False) -> Steps[Any]:
+    def _releasing(self, key: str, token: str, failed: bool = False) -> Steps[None]:
         script = RELEASE_FAILED if failed else RELEASE
-        return self._one("EVAL", script, 1, self._lease(key), token)
+        yield from self._one("EVAL", script, 1, self._lease(key), token)
 
     def add_and_release(
         self,

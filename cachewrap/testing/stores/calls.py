@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from cachewrap.stores.base import Claim, Leases, Pairs, Store
+from cachewrap.stores.base import Claim, Leases, Many, Operation, Pairs, Store
 
 _T = TypeVar("_T")
 
@@ -39,12 +39,13 @@ def key_of(name: object) -> str:
 _EVERY: Final = ("get", "add", "set", "delete", "clear", "close")
 _OF_LEASES: Final = ("acquire", "renew", "release")
 _OF_PAIRS: Final = ("acquire_and_get", "add_and_release")
+_OF_MANY: Final = ("do_many",)
 
 
 class Calls:
     """A store's operations in one colour, called as if they were sync.
 
-    Those of leases and pairs are there where the store has them.
+    Those of leases, pairs and many are there where the store has them.
     """
 
     get: Callable[[str], bytes | None]
@@ -57,12 +58,14 @@ class Calls:
     release: Callable[..., None]
     acquire_and_get: Callable[[str, str, float], tuple[Claim, bytes | None]]
     add_and_release: Callable[..., tuple[bytes, bool]]
+    do_many: Callable[[list[Operation]], list[Any]]
     close: Callable[[], None]
 
     def __init__(self, store: Store, runner: asyncio.Runner | None = None) -> None:
         self.store = store
         self._runner = runner
         some = _OF_LEASES * isinstance(store, Leases) + _OF_PAIRS * isinstance(store, Pairs)
+        some += _OF_MANY * isinstance(store, Many)
         for name in _EVERY + some:
             sync = getattr(store, name)
             setattr(

@@ -18,6 +18,8 @@ from cachewrap.stores.base import (
     Claim,
     Leases,
     Logs,
+    Many,
+    Operation,
     Pairs,
     Scans,
     Seeds,
@@ -33,7 +35,7 @@ from cachewrap.testing.stores.calls import (
     partition,
 )
 
-SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Logs, Checks)
+SEGMENTS: Final = (Leases, Pairs, Many, Scans, Seeds, Uses, Logs, Checks)
 """What a store may have beside what every store has."""
 
 
@@ -245,6 +247,96 @@ class PairsSuite:
         with _held(paired, key_of(1)):
             assert paired.add_and_release(key_of(1), "other", b"value")[0] == b"value"
             assert paired.acquire(key_of(1), "third", 60) is Claim.HELD
+
+
+class ManySuite:
+    """The promises of `cachewrap.stores.base.Many`."""
+
+    several = having(Many)
+
+    @pytest.fixture
+    def joint(self, several: Many, calls: Calls) -> Calls:
+        """The operations of a store that does several at once."""
+        return calls
+
+    def test_each_operation_gives_what_it_gives_alone(self, joint: Calls) -> None:
+        joint.set(key_of(1), b"first")
+        operations: list[Operation] = [
+            ("get", (key_of(1),), {}),
+            ("get", (key_of(2),), {}),
+            ("add", (key_of(3), b"third"), {}),
+            ("set", (key_of(4), b"fourth"), {"expires": 0.0}),
+        ]
+        assert joint.do_many(operations) == [b"first", None, b"third", None]
+        added: list[Operation] = [
+            ("add", (key_of(1), b"later"), {"expires": 0.0, "over": None}),
+            ("add", (key_of(3), b"later"), {"over": b"third"}),
+        ]
+        assert joint.do_many(added) == [b"first", b"later"]
+        read: list[Operation] = [("get", (key_of(number),), {}) for number in range(1, 5)]
+        assert joint.do_many(read) == [b"first", None, b"later", b"fourth"]
+
+    def test_of_none_there_is_nothing(self, joint: Calls) -> None:
+        assert joint.do_many([]) == []
+
+    def test_many_keep_their_order(self, joint: Calls) -> None:
+        values = {key_of(number): b"%d" % number * 100 for number in range(300)}
+        added: list[Operation] = [("add", one, {}) for one in values.items()]
+        assert joint.do_many(added) == list(values.values())
+        read: list[Operation] = [("get", (key,), {}) for key in values]
+        assert joint.do_many(read) == list(values.values())
+
+    def test_large_ones_are_among_them(self, joint: Calls) -> None:
+        values = {key_of(number): bytes([number]) * 700_000 for number in range(4)}
+        values[key_of("large")] = b"x" * 3_000_000
+        added: list[Operation] = [("add", one, {}) for one in values.items()]
+        assert joint.do_many(added) == list(values.values())
+        read: list[Operation] = [("get", (key,), {}) for key in values]
+        assert joint.do_many(read) == list(values.values())
+
+    def test_leases_are_taken_and_given_back(self, joint: Calls) -> None:
+        if not isinstance(joint.store, Leases):
+            pytest.skip("this store has no leases")
+        taken: list[Operation] = [("acquire", (key_of(at), f"t{at}", 60), {}) for at in range(3)]
+        assert joint.do_many(taken) == [Claim.TAKEN] * 3
+        again: list[Operation] = [("acquire", (key_of(at), "other", 60), {}) for at in range(3)]
+        assert joint.do_many(again) == [Claim.HELD] * 3
+        left: list[Operation] = [
+            ("release", (key_of(at), f"t{at}"), {"failed": at == 1}) for at in range(3)
+        ]
+        assert joint.do_many(left) == [None] * 3
+        claims = joint.do_many(again)
+        assert claims == [Claim.TAKEN, Claim.FAILED, Claim.TAKEN]
+        joint.do_many([("release", (key_of(at), "other"), {}) for at in range(3)])
+
+    def test_pairs_are_done_too(self, joint: Calls) -> None:
+        if not isinstance(joint.store, Pairs):
+            pytest.skip("this store has no pairs")
+        joint.set(key_of(1), b"stored")
+        begun: list[Operation] = [
+            ("acquire_and_get", (key_of(at), f"t{at}", 60), {}) for at in range(3)
+        ]
+        assert joint.do_many(begun) == [
+            (Claim.TAKEN, None),
+            (Claim.TAKEN, b"stored"),
+            (Claim.TAKEN, None),
+        ]
+        ended: list[Operation] = [
+            ("add_and_release", (key_of(at), f"t{at}", b"new"), {"over": None}) for at in range(3)
+        ]
+        assert joint.do_many(ended) == [(b"new", True), (b"stored", True), (b"new", True)]
+        assert joint.acquire(key_of(2), "other", 60) is Claim.TAKEN
+        joint.release(key_of(2), "other")
+
+    def test_threads_that_race_agree(self, several: Any) -> None:
+        keys = [key_of(number) for number in range(20)]
+
+        def add(number: int) -> list[Any]:
+            order = keys if number % 2 else keys[::-1]
+            won = several.do_many([("add", (key, b"%d" % number), {}) for key in order])
+            return won if number % 2 else list(won[::-1])
+
+        assert len({tuple(won) for won in at_once(8, add)}) == 1
 
 
 class ScansSuite:

@@ -29,6 +29,7 @@ from cachewrap.testing.stores.segments import (
     SEGMENTS,
     ChecksSuite,
     LeasesSuite,
+    ManySuite,
     PairsSuite,
     ScansSuite,
     SeedsSuite,
@@ -38,6 +39,7 @@ from cachewrap.testing.stores.segments import (
 
 class StoreSuite(
     LeasesSuite,
+    ManySuite,
     PairsSuite,
     ScansSuite,
     SeedsSuite,

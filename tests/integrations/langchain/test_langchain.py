@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("langchain_openai", reason="runs in `libraries` and `holding`")
 
+from integrations.ways import Embed, check_the_missing_one_is_asked
 from langchain_core.messages import HumanMessage
 from langchain_core.utils.function_calling import tool_example_to_messages
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
@@ -98,6 +99,33 @@ def _responses(up: Upstream) -> object:
 def _embeddings(up: Upstream) -> object:
     model = OpenAIEmbeddings(base_url=up.base_url, api_key="test", check_embedding_ctx_length=False)
     return model.embed_query("hi")
+
+
+def _embed(up: Upstream, texts: list[str]) -> Any:
+    model = OpenAIEmbeddings(base_url=up.base_url, api_key="test", check_embedding_ctx_length=False)
+    return model.embed_documents(texts)
+
+
+def _aembed(up: Upstream, texts: list[str]) -> Any:
+    model = OpenAIEmbeddings(base_url=up.base_url, api_key="test", check_embedding_ctx_length=False)
+    return model.aembed_documents(texts)
+
+
+def _embed_tokens(up: Upstream, texts: list[str]) -> Any:
+    return OpenAIEmbeddings(base_url=up.base_url, api_key="test").embed_documents(texts)
+
+
+@pytest.mark.parametrize("way", [_embed, _aembed, _embed_tokens])
+def test_of_a_list_what_is_missing_is_asked(
+    upstream: Upstream, way: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tiktoken  # which langchain_openai brings
+
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    tokens = tiktoken.Encoding("bytes", pat_str=r".+", mergeable_ranks=ranks, special_tokens={})
+    for name in ("encoding_for_model", "get_encoding"):  # which would ask the network
+        monkeypatch.setattr(tiktoken, name, lambda name: tokens)
+    check_the_missing_one_is_asked(upstream, way)
 
 
 WAYS: list[tuple[Callable[[Upstream], object], int]] = [

@@ -11,9 +11,11 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network at
 litellm = pytest.importorskip("litellm", reason="runs in `libraries` and `earlier`")
 
 from integrations.ways import (
+    Embed,
     Way,
     ask_twice,
     check_second_run_is_free,
+    check_the_missing_one_is_asked,
     check_uncached_runs_differ,
     each,
 )
@@ -132,6 +134,21 @@ CACHED: list[tuple[Way, int]] = [
 @each(CACHED)
 def test_the_second_run_makes_no_upstream_call(upstream: Upstream, ask: Way, calls: int) -> None:
     check_second_run_is_free(upstream, ask, calls)
+
+
+def embed(up: Upstream, texts: list[str]) -> Any:
+    found = litellm.embedding(input=texts, **to(up, "openai/text-embedding-3-small"))
+    return [one["embedding"] for one in found.data]
+
+
+async def aembed(up: Upstream, texts: list[str]) -> Any:
+    found = await litellm.aembedding(input=texts, **to(up, "openai/text-embedding-3-small"))
+    return [one["embedding"] for one in found.data]
+
+
+@pytest.mark.parametrize("way", [embed, aembed])
+def test_of_a_list_what_is_missing_is_asked(upstream: Upstream, way: Embed) -> None:
+    check_the_missing_one_is_asked(upstream, way)
 
 
 def test_outside_a_block_every_run_goes_upstream(upstream: Upstream) -> None:

@@ -9,12 +9,14 @@ import pytest
 pytest.importorskip("llama_index.core", reason="runs in `holding`")
 
 from integrations.ways import (
+    Embed,
     Turns,
     Way,
     ask_twice,
     calls_of,
     check_rules_are_named,
     check_second_run_is_free,
+    check_the_missing_one_is_asked,
     check_uncached_runs_differ,
     each,
 )
@@ -88,6 +90,19 @@ def embeddings(up: Upstream) -> Any:
 
 async def aembeddings(up: Upstream) -> Any:
     return await embedder(up).aget_text_embedding_batch(["a", "b"])
+
+
+def embed(up: Upstream, texts: list[str]) -> Any:
+    return embedder(up).get_text_embedding_batch(texts)
+
+
+async def aembed(up: Upstream, texts: list[str]) -> Any:
+    return await embedder(up).aget_text_embedding_batch(texts)
+
+
+@pytest.mark.parametrize("way", [embed, aembed])
+def test_of_a_list_what_is_missing_is_asked(upstream: Upstream, way: Embed) -> None:
+    check_the_missing_one_is_asked(upstream, way)
 
 
 async def agent(up: Upstream) -> Any:

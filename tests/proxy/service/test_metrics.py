@@ -80,9 +80,11 @@ def test_a_store_that_is_left_alone(metrics: Metrics) -> None:
 
 def test_what_the_cache_counts(metrics: Metrics) -> None:
     metrics._cache.stats.count_error()
+    metrics._cache.stats.count_rules(('ignore("user")', "renumber()"))
     metrics.update(dropped=3)
     metrics.update(dropped=3)
     assert value(metrics, "store_errors_total") == 1
+    assert value(metrics, "hits_by_rule_total") == 1
     assert value(metrics, "log_lines_dropped_total") == 3
 
 

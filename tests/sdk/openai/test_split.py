@@ -15,6 +15,7 @@ from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, CacheWarning, ReplayMissError, no_cache
+from cachewrap.same import ignore, replace
 from cachewrap.stores.memory import MemoryStore
 from sdk.openai.asking import Colour
 
@@ -477,6 +478,16 @@ def test_encrypted_elements_serve(ask: Ask, up: Upstream) -> None:
         miss, hit = ask(["a", "b"]), ask(["b", "a"])
     assert vectors(miss) == vectors(hit)[::-1]
     assert up.elements == ["a", "b"]
+
+
+def test_rules_hold_for_each_element(ask: Ask, up: Upstream) -> None:
+    rules = [ignore("user"), replace(r"\d{4}-\d\d-\d\d", "…", where="input")]
+    with Cache.memory(split=True, same=rules) as cache:
+        first = vectors(ask(["a", "on 2026-01-02"], user="u"))
+        found = vectors(ask(["on 2026-01-03", "a", "b", "on 2026-01-04"], user="v"))
+    assert up.elements == ["a", "on 2026-01-02", "b"]
+    assert (found[0], found[1], found[3]) == (first[1], first[0], first[1])
+    assert cache.stats.stored == 3
 
 
 def test_counts_are_of_elements(ask: Ask, up: Upstream, cache: Cache) -> None:

@@ -111,6 +111,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"jsonl:{tmp_path}/cassette.jsonl" if kind == "jsonl" else f"disk:{tmp_path}"
 
 
+@pytest.mark.timeout(3600)  # for all of them
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.stores(kind)) for kind in ("disk", "redis", "jsonl")],

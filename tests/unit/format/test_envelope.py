@@ -19,6 +19,7 @@ from kinds import VALUES, same
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec, envelope
+from cachewrap.format.aliases import Alias, alias_in
 from cachewrap.format.envelope import MAX_RATIO, seal, unseal
 from cachewrap.format.zstd import LIBRARY
 from cachewrap.request import key
@@ -178,6 +179,7 @@ HTTP = HttpAnswer(
     200, [("content-type", "text/event-stream")], [b"data: 1\n\n", b""], [0.1, 0.2], True
 )
 ITEMS = Items([codec.encode("a"), codec.encode((1, 2.5))], [0.0, 0.5], codec.encode(None))
+ALIAS = Alias("0123456789abcdef" * 4, seal(*codec.encode("because"), REQUEST, FACTS))
 STORED: dict[str, Any] = {**VALUES, "http answer": HTTP, "items": ITEMS, "long text": LONG}
 
 COMPLETION = HttpAnswer(
@@ -214,6 +216,14 @@ def test_a_golden_entry_with_details_is_read() -> None:
     raw = golden("with details").read_bytes()
     assert raw == seal(*codec.encode("because"), REQUEST, DETAILED)
     assert opened(raw)[3]["details"] == DETAILED.details
+
+
+def test_a_golden_alias_is_read() -> None:
+    raw = golden("alias").read_bytes()
+    assert raw == seal(Kind.ALIAS, ALIAS.packed(), REQUEST, FACTS)
+    entry = unseal(raw)
+    assert (entry.kind, alias_in(entry)) == (Kind.ALIAS, ALIAS)
+    assert unseal(ALIAS.kept).answer == b"because"
 
 
 @pytest.mark.parametrize("name", WITH_DICTIONARY_1)

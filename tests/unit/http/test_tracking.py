@@ -47,6 +47,26 @@ def test_what_may_change_an_answer_is_in_the_key(name: str) -> None:
     assert canonical_headers([(name, "a")]) == {name: "a"}
 
 
+@pytest.mark.parametrize(
+    ("betas", "counted"),
+    [
+        ("prompt-caching-2024-07-31", None),
+        ("extended-cache-ttl-2025-04-11, prompt-caching-2024-07-31", None),
+        ("prompt-caching-2024-07-31,context-1m-2025-08-07", "context-1m-2025-08-07"),
+        ("b, extended-cache-ttl-2025-04-11 ,a", "b,a"),
+        ("b, a", "b, a"),
+        ("prompt-caching-2024-07-32", "prompt-caching-2024-07-32"),
+        ("", ""),
+    ],
+)
+def test_a_beta_that_only_lets_a_prompt_be_cached_does_not_count(
+    betas: str, counted: str | None
+) -> None:
+    expected = {} if counted is None else {"anthropic-beta": counted}
+    assert canonical_headers([("Anthropic-Beta", betas)]) == expected
+    assert canonical_headers([("anthropic-beta", "a"), ("anthropic-beta", betas)]) == expected
+
+
 @pytest.mark.parametrize("language", ["de", "de, *", "*;q=0.1, de", ""])
 def test_a_language_counts_unless_it_is_any(language: str) -> None:
     assert canonical_headers([("Accept-Language", language)]) == {"accept-language": language}

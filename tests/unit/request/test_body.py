@@ -253,12 +253,19 @@ def block(**more: Any) -> dict[str, Any]:
     return {"type": "text", "text": "hi", **more}
 
 
+def result(mark: Any = None) -> dict[str, Any]:
+    """What a tool gave, whose one block may bear a mark."""
+    marked = {} if mark is None else {"cache_control": mark}
+    return {"type": "tool_result", "tool_use_id": "t", "content": [block(**marked)]}
+
+
 STEERED: dict[str, tuple[Any, Any]] = {
     "prompt_cache_key": (spoken(), spoken(prompt_cache_key="k")),
     "prompt_cache_retention": (spoken(), spoken(prompt_cache_retention="24h")),
     "prompt_cache_options": (spoken(), spoken(prompt_cache_options={"mode": "explicit"})),
     "safety_identifier": (spoken(), spoken(safety_identifier="user-1")),
     "cache_control at the top": (spoken(), spoken(cache_control=EPHEMERAL)),
+    "cache_salt": (spoken(), spoken(cache_salt="Zm9v")),
     "several": (spoken(), spoken(prompt_cache_key="k", safety_identifier=None)),
     "cache_control of a block": (
         spoken(messages=[{"role": "user", "content": [block()]}]),
@@ -276,6 +283,30 @@ STEERED: dict[str, tuple[Any, Any]] = {
         spoken(),
         spoken(messages=[{"role": "user", "content": "hi", "cache_control": EPHEMERAL}]),
     ),
+    "no cache_control": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(messages=[{"role": "user", "content": [block(cache_control=None)]}]),
+    ),
+    "no cache_control of a message": (
+        spoken(),
+        spoken(messages=[{"role": "user", "content": "hi", "cache_control": None}]),
+    ),
+    "no cache_control of a tool": (
+        spoken(tools=[tool(FORWARD)]),
+        spoken(tools=[{**tool(FORWARD), "cache_control": None}]),
+    ),
+    "no breakpoint": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(messages=[{"role": "user", "content": [block(prompt_cache_breakpoint=None)]}]),
+    ),
+    "cache_control of a tool's result": (
+        spoken(messages=[{"role": "user", "content": [result()]}]),
+        spoken(
+            messages=[
+                {"role": "user", "content": [{**result(EPHEMERAL), "cache_control": EPHEMERAL}]}
+            ]
+        ),
+    ),
     "cache_control of system": (
         spoken(system=[block()]),
         spoken(system=[block(cache_control=EPHEMERAL)]),
@@ -289,6 +320,25 @@ STEERED: dict[str, tuple[Any, Any]] = {
         spoken(
             messages=[
                 {"role": "user", "content": [block(prompt_cache_breakpoint={"mode": "explicit"})]}
+            ]
+        ),
+    ),
+    "Bedrock's cache point of tools": (
+        spoken(toolConfig={"tools": [{"toolSpec": {"name": "f"}}]}),
+        spoken(
+            toolConfig={
+                "tools": [
+                    {"toolSpec": {"name": "f"}},
+                    {"cachePoint": {"type": "default", "ttl": "1h"}},
+                ]
+            }
+        ),
+    ),
+    "Bedrock's cache point in a message": (
+        spoken(messages=[{"role": "user", "content": [{"text": "hi"}]}]),
+        spoken(
+            messages=[
+                {"role": "user", "content": [{"text": "hi"}, {"cachePoint": {"type": "default"}}]}
             ]
         ),
     ),
@@ -317,6 +367,11 @@ COUNTED: dict[str, tuple[Any, Any]] = {
         spoken(tools=[tool({**FORWARD, "cache_control": EPHEMERAL})]),
     ),
     "what a tool was called with": (called({}), called({"cache_control": EPHEMERAL})),
+    "no mark in what a tool was called with": (called({}), called({"cache_control": None})),
+    "a property without a schema": (
+        spoken(tools=[tool(FORWARD)]),
+        spoken(tools=[tool({**FORWARD, "cache_control": None})]),
+    ),
     "another's cache_control": (
         spoken(messages=[{"role": "user", "content": [block()]}]),
         spoken(messages=[{"role": "user", "content": [block(cache_control={"mode": "off"})]}]),
@@ -332,6 +387,53 @@ COUNTED: dict[str, tuple[Any, Any]] = {
 def test_everything_else_counts(case: str) -> None:
     without, with_it = COUNTED[case]
     assert key(without) != key(with_it)
+
+
+# Names of fields that may be added: any, and such as look like those that do not count.
+ADDED = st.text(max_size=12) | st.sampled_from(
+    "user metadata store service_tier labels requestMetadata serviceTier session_id cacheControl"
+    " cache_control cachePoint cache_point prompt_cache prompt_cache_breakpoint promptCacheKey"
+    " prompt_cache_key safety_identifier safety_identifiers input properties documents".split()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "ttl", "mode", "cachePoint", "a"]), inner)
+    ),
+    max_leaves=4,
+)
+# Where a field may be added, by what makes the object that bears it into a body.
+BEARERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "the body": lambda more: {**more, **spoken()},
+    "a message": lambda more: spoken(messages=[{**more, "role": "user", "content": "hi"}]),
+    "a block": lambda more: spoken(messages=[{"role": "user", "content": [{**more, **block()}]}]),
+    "a block of system": lambda more: spoken(system=[{**more, **block()}]),
+    "a tool": lambda more: spoken(tools=[{**more, **tool(FORWARD)}]),
+    "a tool's result": lambda more: spoken(
+        messages=[{"role": "user", "content": [{**more, **result()}]}]
+    ),
+}
+IDLE = {"the body": canonical_module.NEUTRAL}
+
+
+def is_mark(name: str, value: Any) -> bool:
+    marks = {"cache_control": {"type", "ttl", "scope"}, "prompt_cache_breakpoint": {"mode", "ttl"}}
+    return name in marks and (
+        value is None or (isinstance(value, dict) and value.keys() <= marks[name])
+    )
+
+
+@given(st.sampled_from(list(BEARERS)), ADDED, JSON)
+@settings(max_examples=many(2000), deadline=None)
+def test_a_field_more_makes_another_request_unless_it_is_known_to_steer(
+    place: str, name: str, value: Any
+) -> None:
+    body = BEARERS[place]({name: value})
+    idle = body == BEARERS[place]({}) or name in IDLE.get(place, ()) or is_mark(name, value)
+    assert (key(body) == key(BEARERS[place]({}))) is idle
+    plain = plain_body(body)
+    assert plain is None or encode({"body": plain}) == encode({"body": canonical_body(body)})
 
 
 def test_a_deep_body_is_walked_a_few_times_and_not_at_every_level(
