@@ -338,10 +338,12 @@ def texts_before(old: Any, new: Any, way: list[int | str], found: list[Any]) -> 
     old = opened(old)
     if type(old) is dict:
         for name in sorted(old):
-            texts_before(old[name], new[name], [*way, name], found)
+            if old[name] is not new[name]:
+                texts_before(old[name], new[name], [*way, name], found)
     elif type(old) is list:
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            texts_before(before, after, [*way, index], found)
+            if before is not after:
+                texts_before(before, after, [*way, index], found)
     elif old != new:
         found.append([way, old])
 
