@@ -1,4 +1,4 @@
-"""What is told of a request: whether it is stored, and which stored ones are nearest to it."""
+"""Explanations of requests: whether one is stored, and which stored ones are nearest to it."""
 
 from __future__ import annotations
 

@@ -436,7 +436,7 @@ def test_hits_by_rule_are_told_apart(tmp_path: Path, open_page: Opener) -> None:
     assert "75.0% of 4 calls, 2 by rule" in page.locator("#calls ~ .figures").inner_text()
     page.locator(".run-name").click()
     assert "2 by rule" in page.locator("#view .figures").inner_text()
-    assert page.locator("#run-rules ~ .ranking li").all_inner_texts() == [f"{rule}\n2×"]
+    assert page.locator("#run-rules ~ .ranking li").all_inner_texts() == [f"{rule}\n2×"]  # noqa: RUF001
     calls = page.locator("#view .calls .opener")
     calls.nth(2).click()
     below = page.locator("#view .below")

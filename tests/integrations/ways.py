@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -22,9 +23,9 @@ def each(ways: Sequence[tuple[Way, int]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("ask", "calls"), ways, ids=[way.__name__ for way, _ in ways])
 
 
-def ask_twice(upstream: Upstream, ask: Way) -> tuple[Any, int, Any, int, Cache]:
+def ask_twice(upstream: Upstream, ask: Way, same: Any = None) -> tuple[Any, int, Any, int, Cache]:
     """Ask twice inside a block: each answer, and the upstream calls until then."""
-    with patch_openai(), Cache.memory() as cache, asyncio.Runner() as runner:
+    with patch_openai(), Cache.memory(same=same) as cache, asyncio.Runner() as runner:
 
         def once() -> Any:
             found = ask(upstream)
@@ -42,6 +43,17 @@ def check_second_run_is_free(upstream: Upstream, ask: Way, calls: int) -> None:
     assert after == calls
     assert second == first
     assert cache.stats.errors == 0
+
+
+def check_rules_are_named(
+    upstream: Upstream, ask: Way, caplog: pytest.LogCaptureFixture, *rules: str
+) -> None:
+    """The second run asks again, and the log names the rules of AGENTS with which it would not."""
+    with caplog.at_level(logging.DEBUG, "cachewrap"):
+        _, made, _, after, _ = ask_twice(upstream, ask)
+    assert after > made
+    (told,) = (line for line in caplog.text.splitlines() if "same=[*AGENTS]" in line)
+    assert told.endswith(f": {', '.join(rules)}")
 
 
 def check_uncached_runs_differ(upstream: Upstream, ask: Way) -> None:

@@ -161,11 +161,12 @@ def test_outside_a_block_every_run_goes_upstream(upstream: Upstream) -> None:
 
 
 PROGRAM = """
-import json, os, sys
+import json, logging, os, sys
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 from crewai.tools.base_tool import Tool
 from cachewrap import Cache, patch_openai
+from cachewrap.same import AGENTS
 
 base_url, folder, number = sys.argv[1:]
 llm = LLM(model="openai/gpt-4o-mini", base_url=base_url, api_key="sk-test")
@@ -179,12 +180,17 @@ def look(city: str) -> str:
     "Look a city up."
     return city
 
+told = []
+log = logging.getLogger("cachewrap")
+log.addFilter(lambda record: told.append(record.getMessage()))
+log.setLevel(logging.DEBUG)
 
-def misses(manner, more, storage):
+
+def misses(manner, more, storage, same=None):
     os.environ["CREWAI_STORAGE_DIR"] = f"{folder}/{storage}"
     clerk = Agent(role="clerk", goal="help", backstory="none", llm=llm, tools=[look])
     asked = Task(description="hi", expected_output="an answer", agent=clerk)
-    with Cache.disk(cache_seed=manner, cache_path_root=folder) as cache:
+    with Cache.disk(cache_seed=manner, cache_path_root=folder, same=same) as cache:
         Crew(agents=[clerk], tasks=[asked], **more).kickoff()
     return cache.stats.misses
 
@@ -194,9 +200,13 @@ with patch_openai():
         "empty memory": misses("empty", memory, f"new-{number}"),
         "kept memory": misses("kept", memory, "kept"),
         "plan": misses("plan", planning, "plan"),
+        "plan, with rules": misses("rules", planning, "rules", AGENTS),
     }
     Tool.__str__ = Tool.__repr__ = lambda self: f"{self.name}: {self.description}"
     found["plan of tools that show their names alone"] = misses("named", planning, "named")
+found["a plan that rules would have had"] = sum(
+    "same=[*AGENTS]" in text and "replace(" in text and "at 0x" in text for text in told
+)
 with open(f"{folder}/{number}.json", "w") as file:
     json.dump(found, file)
 """
@@ -216,10 +226,15 @@ def test_another_process_asks_again_where_prompts_hold_addresses_or_memories(
         found: dict[str, int] = json.loads((tmp_path / f"{number}.json").read_text())
         return found
 
-    assert 0 not in run(1).values()
+    first = run(1)
+    assert [manner for manner, misses in first.items() if not misses] == [
+        "a plan that rules would have had"
+    ]
     assert {manner: misses > 0 for manner, misses in run(2).items()} == {
         "empty memory": False,
         "kept memory": True,
         "plan": True,
+        "plan, with rules": False,
         "plan of tools that show their names alone": False,
+        "a plan that rules would have had": True,
     }

@@ -11,11 +11,14 @@ import pytest
 pytest.importorskip("langchain_openai", reason="runs in `libraries` and `holding`")
 
 from integrations.ways import Embed, check_the_missing_one_is_asked
+from langchain_core.messages import HumanMessage
+from langchain_core.utils.function_calling import tool_example_to_messages
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 from standin import Upstream
 
-from cachewrap import Cache, patch_openai
+from cachewrap import Cache, ReplayMissError, patch_openai
+from cachewrap.same import AGENTS
 
 
 class City(BaseModel):
@@ -156,3 +159,29 @@ def test_outside_a_block_every_run_goes_upstream(
     first = ask(upstream)
     assert ask(upstream) != first or ask is _stream_with_usage
     assert upstream.calls == 2 * calls
+
+
+class TestExamplesWhoseIdsAreNewEveryTime:
+    """`tool_example_to_messages` gives each example's call a UUID for its id."""
+
+    def ask(self, up: Upstream) -> object:
+        texts = [("Oslo has 700,000 people.", 700_000), ("Rome has 2.8 million.", 2_800_000)]
+        examples = [
+            message
+            for text, population in texts
+            for message in tool_example_to_messages(text, [City(name="x", population=population)])
+        ]
+        return chat(up).invoke([*examples, HumanMessage("Bern has 140,000.")]).content
+
+    def test_are_asked_again_and_the_error_names_the_rule(self, upstream: Upstream) -> None:
+        with Cache.memory() as cache:
+            self.ask(upstream)
+            with cache.mode("replay"), pytest.raises(ReplayMissError) as raised:
+                self.ask(upstream)
+        assert raised.value.rules == ("renumber()",)
+        assert "same=[*AGENTS] (from cachewrap.same) would have made it equal" in str(raised.value)
+
+    def test_are_asked_once_with_rules(self, upstream: Upstream) -> None:
+        with Cache.memory(same=AGENTS) as cache:
+            assert self.ask(upstream) == self.ask(upstream)
+        assert (upstream.calls, cache.stats.by_rule) == (1, {"renumber()": 1})

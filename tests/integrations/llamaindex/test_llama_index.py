@@ -14,6 +14,7 @@ from integrations.ways import (
     Way,
     ask_twice,
     calls_of,
+    check_rules_are_named,
     check_second_run_is_free,
     check_the_missing_one_is_asked,
     check_uncached_runs_differ,
@@ -27,6 +28,8 @@ from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
 from standin import Upstream
+
+from cachewrap.same import AGENTS
 
 MESSAGES = [ChatMessage(role="user", content="hi")]
 
@@ -146,10 +149,8 @@ class InOrder(FunctionAgent):
         await super().handle_tool_call_results(ctx, results, memory)
 
 
-@pytest.mark.parametrize(("kind", "more"), [(FunctionAgent, 1), (InOrder, 0)])
-def test_results_in_the_order_of_their_ends_ask_again(
-    upstream: Upstream, kind: Any, more: int
-) -> None:
+def both_tools(kind: Any = FunctionAgent) -> Way:
+    """Asks an agent for two tools at once, which end in another order every time."""
     turns = Turns()
     turns.first = "two"
 
@@ -167,7 +168,26 @@ def test_results_in_the_order_of_their_ends_ask_again(
         asked = kind(tools=tools, llm=model(up), streaming=False)
         return str(await asked.run("please look"))
 
+    return both
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "more"),
+    [(FunctionAgent, None, 1), (InOrder, None, 0), (FunctionAgent, AGENTS, 0)],
+    ids=["in the order of their ends", "in one order", "with rules"],
+)
+def test_results_in_the_order_of_their_ends_ask_again(
+    upstream: Upstream, kind: Any, same: Any, more: int
+) -> None:
     upstream.once(body=calls_of("one", "two"))
-    _, made, _, after, _ = ask_twice(upstream, both)
+    _, made, _, after, cache = ask_twice(upstream, both_tools(kind), same)
     assert made == 2
     assert after == 2 + more
+    assert cache.stats.by_rule == ({"in_call_order": 1} if same else {})
+
+
+def test_a_miss_names_the_rules_that_would_have_put_them_in_order(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream.once(body=calls_of("one", "two"))
+    check_rules_are_named(upstream, both_tools(), caplog, "in_call_order")
