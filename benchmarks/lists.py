@@ -56,8 +56,9 @@ def rows(where: str) -> Iterator[list[Row]]:
     def new(count: int) -> list[str]:
         return [f"new {next(numbers)}" for _ in range(count)]
 
-    with ExitStack() as stack, asyncio.Runner() as runner:
+    with ExitStack() as stack:
         cache = stack.enter_context(_cache(where, stack))
+        runner = stack.enter_context(asyncio.Runner())  # it keeps the blocks that it is made in
         embed(_TEXTS)
         runner.run(_awaited(aembed, _TEXTS))
         yield [

@@ -108,6 +108,8 @@ def _counted(stats: Any) -> str:
         *_reasons("not cacheable", facts["bypass_reasons"]),
         *_reasons("to hosts that are not known", facts["unknown_hosts"]),
     ]
+    if facts["hits_by_alias"]:
+        notes.append(f"{facts['hits_by_alias']:,} by alias")
     if facts["absent"]:
         notes.append(f"{facts['absent']:,} not stored, in mode replay")
     if facts["errors"]:

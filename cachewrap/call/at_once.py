@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from cachewrap.call import lease
@@ -68,7 +68,7 @@ def settled(effect: Effect[Any], result: Any, leases: Any) -> Outcome:
     return result, None
 
 
-def interrupted(effects: Sequence[Effect[Any]], leases: Any) -> None:
+def interrupted(effects: Iterable[Effect[Any]], leases: Any) -> None:
     """Give up the leases that may have been taken, and those that may not have been given back."""
     for effect in effects:
         if isinstance(effect, Acquire):

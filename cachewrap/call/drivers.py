@@ -158,27 +158,24 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
 def _perform_all(
     effects: Sequence[Any], store: Any, call: Callable[..., Any] | None
 ) -> list[Outcome]:
-    joint = joined(effects, store)
+    joint, ahead = joined(effects, store), dict(enumerate(effects))
     done: list[Outcome] = [(None, None)] * len(effects)
     try:
         if joint:
-            open_yet = list(joint)
+            results = store.do_many(list(joint.values()))
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
+                del ahead[at]
+        for at, effect in list(ahead.items()):
             try:
-                results = store.do_many(list(joint.values()))
-                while open_yet:
-                    at = open_yet[-1]
-                    done[at] = settled(effects[at], results.pop(), store)
-                    open_yet.pop()
-            except BaseException:
-                interrupted([effects[at] for at in open_yet], store)
-                raise
-        for at, effect in enumerate(effects):
-            if at not in joint:
-                try:
-                    done[at] = _perform(effect, store, call), None
-                except Exception as error:
-                    done[at] = None, error
+                done[at] = _perform(effect, store, call), None
+            except Exception as error:
+                done[at] = None, error
+            del ahead[at]
         return done
+    except BaseException:
+        interrupted(ahead.values(), store)
+        raise
     finally:
         done = []  # the traceback of an error in it holds this frame
 
@@ -291,30 +288,27 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
 async def _aperform_all(
     effects: Sequence[Any], store: Any, call: Callable[..., Awaitable[Any]] | None
 ) -> list[Outcome]:
-    joint = joined(effects, store)
+    joint, ahead = joined(effects, store), dict(enumerate(effects))
     done: list[Outcome] = [(None, None)] * len(effects)
-    saving: list[int] = []
     try:
         if joint:
-            open_yet = list(joint)
-            try:
-                results = await store.ado_many(list(joint.values()))
-                while open_yet:
-                    at = open_yet[-1]
-                    done[at] = settled(effects[at], results.pop(), store)
-                    open_yet.pop()
-            except BaseException:
-                interrupted([effects[at] for at in open_yet], store)
-                raise
+            results = await store.ado_many(list(joint.values()))
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
+                del ahead[at]
         else:  # a store puts what tasks write in one piece
             saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
             writes = [_aoutcome(effects[at], store, call) for at in saving]
             for at, outcome in zip(saving, await gathered(writes), strict=True):
                 done[at] = outcome
-        for at, effect in enumerate(effects):
-            if at not in joint and at not in saving:
-                done[at] = await _aoutcome(effect, store, call)
+                del ahead[at]
+        for at, effect in list(ahead.items()):
+            done[at] = await _aoutcome(effect, store, call)
+            del ahead[at]
         return done
+    except BaseException:  # trio and anyio cancel every step of what they cancel
+        interrupted(ahead.values(), store)
+        raise
     finally:
         done = []
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from cachewrap.call.aliases import found_by
 from cachewrap.call.effects import (
     Acquire,
     Call,
@@ -29,7 +30,6 @@ from cachewrap.call.terms import (
     Reply,
     Seen,
     Terms,
-    found_by,
     found_in,
     found_since,
     joined_in,

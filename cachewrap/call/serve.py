@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachewrap import blocks
 from cachewrap.call import lease
+from cachewrap.call.aliases import found_by
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.many import aserve_many, serve_many
@@ -21,7 +22,6 @@ from cachewrap.call.terms import (
     Reply,
     Seen,
     Terms,
-    found_by,
     found_in,
     frameless,
     peek,

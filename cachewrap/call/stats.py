@@ -439,9 +439,10 @@ def summary(stats: Stats, place: str) -> str:
         asked += f"; {money.provider_text()}"
     if stats.absent:
         asked += f"; {stats.absent:,} not stored, in mode replay"
-    ruled = f", {stats.hits_by_rule:,} of them by rule" if stats.hits_by_rule else ""
+    declared = (stats.hits_by_rule, "rule"), (stats.hits_by_alias, "alias")
+    by = "".join(f", {count:,} of them by {what}" for count, what in declared if count)
     told = f"{served:,} of {_calls(calls)} answered from {place}"
-    return f"{told}{ruled}{saved}{asked}{_aside(stats)}"
+    return f"{told}{by}{saved}{asked}{_aside(stats)}"
 
 
 def unknown_hosts(stats: Stats) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, Landing
 from cachewrap.call.lease import OpenLease
-from cachewrap.entry import By, Declared, Entry, Facts, Kind, Outcome, same_source
+from cachewrap.entry import By, Declared, Entry, Facts, Kind, Outcome
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -26,7 +26,7 @@ from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.format.sizes import SMALL, SURE
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import decode_request, encode, is_streamed, key_of, salted, stored
+from cachewrap.request.key import decode_request, encode, key_of, salted, stored
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
@@ -382,7 +382,7 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
         key, guard, load = exchange.key, terms.guard, exchange.load
         try:
             found = peek(key, seen, guard, load)
-            if found is None and _serves_expired(exchange, terms):
+            if found is None and serves_expired(exchange, terms):
                 found = peek(key, seen, guard, load, late=True)
             return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
         except AliasedError as there:
@@ -396,63 +396,6 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
     terms.report(wrong, exchange.source)
     frameless(wrong)
     return Absent(stale, wrong if terms.mode == "replay" else None)
-
-
-def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) -> Reply[R] | Absent:
-    """What an alias comes to, of whose target the store gave something.
-
-    The answer there must be of the same function or endpoint, and one that this request could have
-    had itself. Where there is none, all is as if there were no alias: what was stored before it is
-    found, if that serves, and a new answer may replace both.
-    """
-    assert absent.alias is not None
-    target, held, stale = absent.alias.target, absent.alias.kept, absent.stale
-    wrong: CachewrapError | None = None
-    try:
-        if isinstance(seen, StoreError):
-            raise seen
-        found = None if seen is None else _peeked(exchange, target, seen, terms)
-        if found is not None:
-            _check_led(exchange, found[1])
-            return Reply(Outcome.HIT, *found, alias=target)
-    except AliasedError:
-        wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
-    except (CodecError, StoreError) as error:
-        wrong = error
-        stale = stale if isinstance(error, CorruptEntryError) else None
-    if wrong is not None:
-        terms.report(wrong, exchange.source)
-        frameless(wrong)
-    if held:
-        try:
-            kept = terms.guard.close(exchange.key, held)
-            if (found := _peeked(exchange, exchange.key, kept, terms)) is not None:
-                return Reply(Outcome.HIT, *found)
-        except CodecError as error:
-            terms.report(error, exchange.source)
-            wrong = wrong or frameless(error)
-    if wrong is None:
-        gone = "has expired" if seen is not None else "is no longer stored"
-        wrong = CorruptEntryError(f"it is an alias of {target[:12]}…, which {gone}")
-    return Absent(stale, wrong if terms.mode == "replay" else None)
-
-
-def _check_led(exchange: Exchange[Any], entry: Entry) -> None:
-    """Raise `CorruptEntryError` where the answer that an alias leads to is of another form."""
-    record = entry.read_record()
-    if not same_source(record["source"], exchange.source):
-        raise CorruptEntryError(f"an alias leads to an answer of {record['source']}")
-    streams = getattr(exchange, "stream", None)
-    if streams is not None and record["request"] and streams != is_streamed(record["request"]):
-        raise CorruptEntryError(f"an alias leads to {'no' if streams else 'a'} stream")
-
-
-def _peeked(exchange: Exchange[R], key: str, raw: bytes, terms: Terms) -> tuple[R, Entry] | None:
-    """`peek`; in mode replay also of what has expired."""
-    found = peek(key, raw, terms.guard, exchange.load)
-    if found is None and _serves_expired(exchange, terms):
-        found = peek(key, raw, terms.guard, exchange.load, late=True)
-    return found
 
 
 def joined_in(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
@@ -487,7 +430,8 @@ def found_since(
     return ABSENT if joined is None else (joined, Landing(seen))
 
 
-def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
+def serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
+    """Whether what has expired is served, of which a warning tells once: in mode replay."""
     if terms.mode != "replay":
         return False
     warn_once(

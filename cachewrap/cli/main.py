@@ -82,6 +82,9 @@ _ALIKE: Final[dict[str, str]] = {
     **dict.fromkeys(("history", "log", "logs", "ledger", "trace", "experiments"), "runs"),
     **dict.fromkeys(("sessions", "timeline", "calls"), "runs show"),
     "rename": "runs rename",
+    **dict.fromkeys(
+        ("advise", "dedupe", "duplicates", "optimize", "propose", "similar"), "suggest"
+    ),
     **dict.fromkeys(("html", "page", "dashboard"), "report"),
     **dict.fromkeys(("open", "ui", "browse", "web"), "view"),
     **dict.fromkeys(("proxy", "server", "listen", "gateway", "daemon"), "serve"),

@@ -62,7 +62,12 @@ Examples:
     help="With --meaning: how much alike, up to 1.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="With --meaning: pairs."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="With --meaning: pairs.",
 )
 @click.option(
     "--judge",
@@ -218,7 +223,7 @@ def _text(
             yield from _proposal(f"?{number}", proposal, width)
     elif found.doubtful and not asked:
         yield ""
-        more = f"{count_text(found.doubtful)} more may be equal, or differ in what is asked"
+        more = f"{count_text(found.doubtful)} more requests may be equal, or ask other things"
         yield f"{more}: --doubtful shows them"
     elif asked:
         yield ""

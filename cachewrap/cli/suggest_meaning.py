@@ -55,6 +55,7 @@ def load_judge(name: str) -> Judge:
         raise click.UsageError(f"--judge {name} is no function")
     takes_entries = _takes_entries(judge)
     loop = asyncio.Runner()  # one for all, as clients live on their loop
+    click.get_current_context().call_on_close(loop.close)
 
     def asked(pair: Pair, one: StoredEntry, other: StoredEntry) -> bool:
         said = judge(one, other) if takes_entries else judge(*pair.texts)

@@ -73,6 +73,10 @@ class Packed:
         if len(told) * MOST <= ROOM // 2:
             self._kept = ((kind, told, value), *self._kept[: MOST - 1])
 
+    def holds(self, value: object) -> bool:
+        """Whether this very value is kept, so that nobody changes it."""
+        return any(held is value for _, _, held in self._kept)
+
     def forget(self) -> None:
         """Let go of them."""
         self.wanted, self._kept = False, ()

@@ -37,7 +37,7 @@ except (ImportError, AttributeError):  # of a Python that has them elsewhere
 _CHARACTER: Final = 5.0
 _COUNTED: Final = 2.0
 _TRIED: Final = 25.0
-_BEGUN: Final = 8.0
+_BEGUN: Final = 30.0
 _MATCHED: Final = 600.0
 
 _FOR_TEXT: Final = 2e8
@@ -77,6 +77,7 @@ class _Part(NamedTuple):
             in how many ways it matches at one place, and what trying all of them takes.
         held: all characters that it may match.
         repeated: those of each repeat in it of more rounds than a few.
+        entry: gives, of the longest run, what it takes at a place where it cannot begin.
     """
 
     first: int
@@ -84,6 +85,7 @@ class _Part(NamedTuple):
     cost: Callable[[int, int], tuple[float, float]]
     held: int
     repeated: tuple[int, ...] = ()
+    entry: Callable[[int], float] = lambda run: _CHARACTER
 
 
 def _capped(ways: float, taken: float) -> tuple[float, float]:
@@ -114,8 +116,17 @@ def _sequence(parts: list[_Part]) -> _Part:
             follow = part.first | (follow if part.empty else 0)
         return ways, taken
 
+    leading = [*parts]
+    for at, part in enumerate(parts):
+        if not part.empty:
+            leading = parts[: at + 1]
+            break
     repeated = tuple(one for part in parts for one in part.repeated)
-    return _Part(first, empty, cost, held, repeated)
+    return _Part(first, empty, cost, held, repeated, _sum_of(leading))
+
+
+def _sum_of(parts: list[_Part], more: float = 0.0) -> Callable[[int], float]:
+    return lambda run: min(sum(part.entry(run) for part in parts) + more, _MOST)
 
 
 def _branches(parts: list[_Part]) -> _Part:
@@ -132,7 +143,8 @@ def _branches(parts: list[_Part]) -> _Part:
         return _capped(ways, _TRIED + sum(taken + _CHARACTER for _, taken in found))
 
     repeated = tuple(one for part in parts for one in part.repeated)
-    return _Part(first, any(part.empty for part in parts), cost, held, repeated)
+    empty = any(part.empty for part in parts)
+    return _Part(first, empty, cost, held, repeated, _sum_of(parts, _TRIED))
 
 
 def _counted(chars: Chars, least: int, most: int | None) -> _Part:
@@ -145,7 +157,8 @@ def _counted(chars: Chars, least: int, most: int | None) -> _Part:
         return _capped(ways, longest * _COUNTED + ends * (_TRIED if ends > 1 else _CHARACTER))
 
     long = most is None or most > _LOOKED_AT
-    return _Part(chars.may, not least, cost, chars.may, (chars.may,) if long else ())
+    entry = _sum_of([], _TRIED)
+    return _Part(chars.may, not least, cost, chars.may, (chars.may,) if long else (), entry)
 
 
 def _repeat(body: _Part, least: int, most: int | None) -> _Part:
@@ -169,7 +182,8 @@ def _repeat(body: _Part, least: int, most: int | None) -> _Part:
 
     long = most is None or most > _LOOKED_AT
     repeated = (*body.repeated, body.held) if long else body.repeated
-    return _Part(body.first, body.empty or not least, cost, body.held, repeated)
+    entry = _sum_of([body], _TRIED)
+    return _Part(body.first, body.empty or not least, cost, body.held, repeated, entry)
 
 
 def _alone(part: _Part, taken: float = _TRIED) -> Callable[[int, int], tuple[float, float]]:
@@ -202,7 +216,8 @@ def _part(op: str, of: Any, flags: int) -> _Part:
         return inside._replace(cost=_alone(inside))
     if op in ("ASSERT", "ASSERT_NOT"):
         inside = _parts(of[1], flags)
-        return _Part(0, True, _alone(inside), 0, inside.repeated)
+        alone = _alone(inside)
+        return _Part(0, True, alone, 0, inside.repeated, lambda run: alone(ALL, run)[1])
     if op == "GROUPREF":
         return _Part(ALL, True, lambda follow, run: (1.0, run * _COUNTED), ALL, (ALL,))
     if op == "GROUPREF_EXISTS":
@@ -258,7 +273,10 @@ class Bounded:
     Raises `ConfigurationError` for one that may take too long, and for one that matches nothing.
     """
 
-    __slots__ = ("_at", "_begins", "_finditer", "_first", "_runs", "_shortest", "_text", "_worst")
+    __slots__ = (
+        *("_at", "_begins", "_entry", "_finditer", "_first", "_once", "_runs", "_shortest"),
+        "_text",
+    )
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         text, flags = pattern.pattern, pattern.flags
@@ -274,7 +292,8 @@ class Bounded:
             )
         self._begins = seen.begins
         self._shortest = seen.shortest
-        self._worst = _COUNTED * (2 if seen.once else 1)
+        self._entry = [part.entry(1 << size) + _BEGUN for size in range(_SIZES)]
+        self._once = _COUNTED if seen.once else 0.0
         self._finditer = pattern.finditer
         self._first = table_of(ALL if part.empty else part.first)
         self._runs = [table_of(chars) for chars in dict.fromkeys(part.repeated)]
@@ -286,7 +305,7 @@ class Bounded:
         It raises `TooDear` where these are not good enough: then `closely` is to be asked.
         """
         spent = 0.0
-        at, begins, find = self._at, self._begins, self._finditer
+        at, entry, begins, find = self._at, self._entry, self._begins, self._finditer
         matched = _MATCHED / self._shortest
 
         def search(text: str) -> Iterable[re.Match[str]]:
@@ -297,7 +316,8 @@ class Bounded:
             per_place = at[size.bit_length()]
             bound = size * (per_place + matched)
             if bound > 1e6 and begins:
-                bound = text.count(begins) * (per_place + _MATCHED) + size * _COUNTED
+                places = text.count(begins)
+                bound = places * (per_place + _MATCHED) + size * entry[size.bit_length()]
             spent += bound
             if spent > _FOR_TEXT:
                 raise TooDear
@@ -346,9 +366,9 @@ class Bounded:
             places = text.count(self._begins)
         else:
             places = plain.translate(self._first).count(b"x")
-        per_place = self._at[longest.bit_length() - 1]
+        run = longest.bit_length() - 1
         matches = min(places, size // self._shortest)
-        return places * per_place + matches * _MATCHED + size * self._worst
+        return places * self._at[run] + matches * _MATCHED + size * (self._once + self._entry[run])
 
 
 class _Seen(NamedTuple):

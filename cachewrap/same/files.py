@@ -44,7 +44,7 @@ from cachewrap.systems import files
 _TABLE: Final = "rule"
 _SETS: Final[dict[str, tuple[Rule, ...]]] = {"AGENTS": AGENTS, "STEERING": STEERING}
 _MOST_BYTES: Final = 1_000_000
-_BESIDE: Final = {"replace": ("with", "where")}
+_BESIDE: Final = {"replace": ("with", "where", "numbered")}
 
 
 def read_rules(path: str | os.PathLike[str]) -> Rules | None:
@@ -155,7 +155,10 @@ def _replaced(table: dict[str, Any]) -> Rule:
         got = "which is not there" if missing else f"got {text!r}"
         raise ConfigurationError(f'replace takes the text for each match, with = "…"; {got}')
     where = _texts(table, "where") if "where" in table else None
-    return replace(pattern, text, where=where)
+    numbered = table.get("numbered", False)
+    if not isinstance(numbered, bool):
+        raise ConfigurationError(f"numbered is true or false; got {numbered!r}")
+    return replace(pattern, text, where=where, numbered=numbered)
 
 
 def _at_paths(name: str, rule: Callable[..., Rule], usual: Rule) -> Callable[..., Rule]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
+from cachewrap.request.states import packed as kept
 from cachewrap.same.costs import Search, TooDear, bounded, is_cheap
 from cachewrap.same.orders import (
     CALL_IDS,
@@ -160,10 +161,16 @@ NAMES_OF_MODELS: Final = frozenset(
 )
 
 
+_MESSAGES: Final = "messages"
+
+
 class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
-    __slots__ = ("_numbered", "_pattern", "_plain", "_search", "_sign", "_text", "_where")
+    __slots__ = (
+        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign", "_text"),
+        "_where",
+    )
 
     def __init__(
         self, pattern: re.Pattern[str], text: str, where: list[Path] | None, numbered: bool
@@ -190,11 +197,28 @@ class _Replace(Rule):
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+        self._inside = where is not None and all(path.first == _MESSAGES for path in where)
+        self._last: tuple[Any, Any, list[Any]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Replace, (self._pattern, self._text, self._where, self._numbered)
 
     def apply(self, request: Request) -> Changed:
+        body = request.get("body") if self._inside else None
+        if type(body) is not dict or not kept.holds(said := body.get(_MESSAGES)):
+            return self._searched(request)
+        # What a program asks over and over was searched before.
+        last = self._last
+        if last is None or last[0] is not said:
+            request, rest = self._searched(request)
+            self._last = said, request["body"][_MESSAGES], rest
+            return request, rest
+        _, new, rest = last
+        if new is said:
+            return request, rest
+        return {**request, "body": {**body, _MESSAGES: new}}, rest
+
+    def _searched(self, request: Request) -> Changed:
         try:
             return self._applied(request, self._search.quickly())
         except TooDear:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -338,10 +339,12 @@ def texts_before(old: Any, new: Any, way: list[int | str], found: list[Any]) -> 
     old = opened(old)
     if type(old) is dict:
         for name in sorted(old):
-            texts_before(old[name], new[name], [*way, name], found)
+            if old[name] is not new[name]:
+                texts_before(old[name], new[name], [*way, name], found)
     elif type(old) is list:
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            texts_before(before, after, [*way, index], found)
+        for index, kept in enumerate(map(is_, old, new)):
+            if not kept:
+                texts_before(old[index], new[index], [*way, index], found)
     elif old != new:
         found.append([way, old])
 

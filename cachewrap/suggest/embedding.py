@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -33,20 +34,19 @@ class Model:
 
     def __init__(self) -> None:
         try:
-            import numpy
-            from safetensors.numpy import load_file
-            from tokenizers import Tokenizer
-
+            numpy: Any = import_module("numpy")
+            load_file: Any = import_module("safetensors.numpy").load_file
+            tokenizer: Any = import_module("tokenizers").Tokenizer
             found = find_spec("wordllama")  # itself it would set up the program's logging
             home = Path(next(iter((found and found.submodule_search_locations) or ())))
             table = load_file(home.joinpath(*_WEIGHTS))["embedding.weight"]
-            self._tokens: Any = Tokenizer.from_file(str(home.joinpath(*_TOKENS)))
+            self._tokens: Any = tokenizer.from_file(str(home.joinpath(*_TOKENS)))
         except (ImportError, StopIteration, OSError, KeyError) as error:
             name = getattr(error, "name", None) or "wordllama"
             raise ConfigurationError(
                 f"what means the same needs {name}: pip install 'cachewrap[meaning]'"
             ) from None
-        self._numpy: Any = numpy
+        self._numpy = numpy
         self._table: Any = table.astype(numpy.float32)
         self._tokens.no_padding()
         self._tokens.enable_truncation(_PIECES)
@@ -84,7 +84,7 @@ def alike(texts: Sequence[str], at_least: float, most: int) -> Iterator[tuple[in
     Raises `ConfigurationError` where what it takes is not installed.
     """
     try:
-        from usearch.index import Index, MetricKind, search
+        usearch: Any = import_module("usearch.index")
     except ImportError as error:
         raise ConfigurationError(
             f"what means the same needs {error.name}: pip install 'cachewrap[meaning]'"
@@ -92,9 +92,9 @@ def alike(texts: Sequence[str], at_least: float, most: int) -> Iterator[tuple[in
     vectors = model().vectors(texts)
     most = min(most + 1, len(texts))  # each is the nearest of itself
     if len(texts) <= _FEW:
-        found = search(vectors, vectors, most, MetricKind.Cos, exact=True)
+        found = usearch.search(vectors, vectors, most, usearch.MetricKind.Cos, exact=True)
     else:
-        index = Index(ndim=vectors.shape[1], metric="cos", dtype="i8", expansion_add=64)
+        index = usearch.Index(ndim=vectors.shape[1], metric="cos", dtype="i8", expansion_add=64)
         index.expansion_search = 32
         index.add(None, vectors)
         found = index.search(vectors, most)

@@ -20,7 +20,7 @@ from cachewrap.request.key import decode_request, encode
 from cachewrap.same.applied import Rules
 from cachewrap.secrets import hidden
 from cachewrap.suggest.comparing import Difference, Settled, differences
-from cachewrap.suggest.outlines import ODD, outline
+from cachewrap.suggest.outlines import ODD, outline, scope_of
 from cachewrap.suggest.wording import Proposed, combined, made
 from cachewrap.telemetry.usage import cost_of
 
@@ -126,6 +126,7 @@ class Families:
         try:
             request = decode_request(raw) if raw else None
             told = outline(request, raw) if type(request) is dict else None
+            scope = scope_of(entry).encode()
         except ODD:
             told = None
         if told is None:
@@ -133,9 +134,9 @@ class Families:
             return
         exact = hashlib.blake2b(raw, digest_size=_EXACT).digest()
         stored = Stored(bytes.fromhex(entry.key), exact)
-        self._sure.setdefault((place, told.sure), []).append(stored)
+        self._sure.setdefault((place, told.sure + scope), []).append(stored)
         if told.whole != told.sure:
-            self._whole.setdefault((place, told.whole), {}).setdefault(told.sure, stored)
+            self._whole.setdefault((place, told.whole + scope), {}).setdefault(told.sure, stored)
 
     def proposals(self, load: Load, *, doubtful: bool = False) -> list[Proposal]:
         """The rules that would join some of them, those first that save most.

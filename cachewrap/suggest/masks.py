@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cachewrap.patterns import later
+from cachewrap.secrets import HIDDEN
 
 LONGEST: Final = 1 << 18
 """Characters of a text that is looked through; a longer one is left as it is."""
@@ -41,8 +42,12 @@ _CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm]\b)?"
 _ZONE: Final = r"(?:Z\b|[+-]\d\d:?\d\d(?!\d)| ?(?:UTC|GMT)(?:[+-]\d\d:?\d\d)?\b)"
 _DAY: Final = (
     rf"\d{{4}}[-/.]\d\d[-/.]\d\d|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{4}}"
+    rf"|{_WEEKDAY} {_MONTH} [ \d]\d {_CLOCK}(?: [A-Z]{{3,4}})? \d{{4}}"
     rf"|(?:{_WEEKDAY},? )?(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)? {_MONTH},? \d{{4}})"
+)
+_SHORT: Final = (
+    rf"(?:{_WEEKDAY}(?:,? {_MONTH} \d{{1,2}}(?:st|nd|rd|th)?)?|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?)"
 )
 _EDGE: Final = r"(?<![\w.-])"
 _UUID: Final = (
@@ -75,7 +80,7 @@ _STEERING: Final = later(
     r"|(?P<epoch>(?<![\w.-])1[5-9]\d{8}(?:\d{3})?(?:\.\d{1,9})?(?![\w-]))"
     r"|(?i:(?<![\w-])(?:request|run|session|trace|job|seq|sequence|build|nonce|correlation)"
     r"(?:[ _-](?:id|no\.?|number|count))?[ ]?[:=#]?[ ]?#?)(?P<counter>\d{1,12})(?![\w-])"
-    rf"|{_NOW}(?:is|:|=|\s){{0,3}} ?(?P<weekday>{_WEEKDAY})\b(?!,? (?:\d|{_MONTH} \d))"
+    rf"|{_NOW}(?:is|:|=|\s){{0,3}} ?(?P<weekday>{_SHORT})\b(?!,? (?:\d|{_MONTH} {{1,2}}\d))"
 )
 _SAID: Final = later(_SHARED)
 _of_now: Final = later(rf"(?s:.*){_NOW}")
@@ -158,8 +163,6 @@ def _pattern(kind: str, value: str) -> str:
         return f"/{value.split('/')[1]}" + r"/[\w./-]+"
     if kind == "temporary":
         return _temporary(value)
-    if kind == "weekday":
-        return "[A-Z][a-z]+"
     return _of_moment(value)
 
 
@@ -175,13 +178,22 @@ def _temporary(value: str) -> str:
     return head + (r"/tmp\w{6,}" if re.fullmatch(r"tmp\w{6,}", name) else r"/(?=[\w-]*\d)[\w-]+")
 
 
+_of_ctime: Final = later(rf"{_WEEKDAY} {_MONTH}  ?\d\d? {_CLOCK}")
 _ZONES: Final = frozenset({"T", "Z", "UTC", "GMT", "at"})
 
 
 def _of_moment(value: str) -> str:
+    """The expression for a date, a time, or both, in the form that one has."""
+    if _of_ctime.match(value) is not None:  # which puts a space in front of a day instead
+        return _runs_of(value.replace("  ", " ")).replace(r" \d{1,2}", r" {1,2}\d{1,2}", 1)
+    return _runs_of(value)
+
+
+def _runs_of(value: str) -> str:
     runs = _RUNS.findall(value)
     words = {run for run in runs if run.isalpha()} - _ZONES
-    of_people = bool(words) or "/" in runs  # who count days and hours without a 0 in front
+    days_first = len(runs[0]) < 3 and runs[1:2] != [":"]
+    of_people = bool(words) or days_first  # who write no 0 in front
     made: list[str] = []
     for at, run in enumerate(runs):
         before = runs[at - 1] if at else ""
@@ -242,22 +254,41 @@ def anchored(text: str, spans: tuple[Span, ...], at: int) -> tuple[str, str]:
     span = spans[at]
     if span.anchored:
         return span.pattern, "at 0x…"
-    begin = spans[at - 1].end if at else 0
+    front, words, letters = _front(text, spans, at)
+    if letters >= _LETTERS:
+        return front + span.pattern, f"{words}…"
     end = spans[at + 1].start if at + 1 < len(spans) else len(text)
-    before = _nearest(text[begin : span.start][-_FAR:][::-1])[::-1].lstrip()
-    if _letters(before) >= _LETTERS:
-        return _escaped(before) + span.pattern, _plain(before) + "…"
+    if (mark := text.find(HIDDEN, span.end, end)) >= 0:
+        end = mark
     after = _nearest(text[span.end : end][:_FAR]).rstrip()
-    front, back = _escaped(before), _escaped(after)
-    shown = f"{_plain(before)}…{_plain(after)}"
-    if _letters(after) >= _LETTERS:
-        return front + span.pattern + back, shown
-    if at and text[begin : span.start] == before:
-        pattern, words = anchored(text, spans, at - 1)
-        return pattern + front + span.pattern, words + shown
-    front = "^" * (not begin and before == text[: span.start]) + front
-    back += "$" * (end == len(text) and after == text[span.end :])
-    return front + span.pattern + back, shown
+    back = _escaped(after)
+    if _letters(after) < _LETTERS:
+        back += "$" * (end == len(text) and after == text[span.end :])
+    return front + span.pattern + back, f"{words}…{_plain(after)}"
+
+
+def _front(text: str, spans: tuple[Span, ...], at: int) -> tuple[str, str, int]:
+    """What stands in front of a part: the expression, the words, and how many letters they have.
+
+    Where nothing but signs is between it and the part before, that stands in front as well.
+    """
+    span = spans[at]
+    begin = spans[at - 1].end if at else 0
+    if (mark := text.rfind(HIDDEN, begin, span.start)) >= 0:  # no request has that in it
+        begin = mark + len(HIDDEN)
+    between = text[begin : span.start]
+    before = _nearest(between[-_FAR:][::-1])[::-1].lstrip()
+    if _letters(before) >= _LETTERS or between != before or mark >= 0:
+        return _escaped(before), _plain(before), _letters(before)
+    if not at:
+        return f"^{_escaped(before)}", _plain(before), _letters(before)
+    first = spans[at - 1]
+    if first.anchored:
+        front, words, letters = first.pattern, "at 0x…", _LETTERS
+    else:
+        front, words, letters = _front(text, spans, at - 1)
+        front, words = front + first.pattern, f"{words}…"
+    return front + _escaped(before), words + _plain(before), letters
 
 
 def _plain(text: str) -> str:

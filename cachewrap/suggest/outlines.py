@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from cachewrap.entries.stored import StoredEntry
 from cachewrap.errors import CachewrapError
 from cachewrap.patterns import later
 from cachewrap.same import in_call_order, renumber, sorted_by_name
@@ -230,6 +231,12 @@ class Outline(NamedTuple):
 
 
 _packed: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def scope_of(entry: StoredEntry) -> str:
+    """The declarations that an entry's key is under, as a text: what tells it from other keys."""
+    declared = entry._entry.declared
+    return "" if declared is None else f"{declared.rules} {declared.element}"
 
 
 def outline(request: dict[str, Any], raw: bytes) -> Outline:

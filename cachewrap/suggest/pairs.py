@@ -21,7 +21,7 @@ from cachewrap.patterns import later
 from cachewrap.request.key import decode_request
 from cachewrap.suggest import embedding
 from cachewrap.suggest.contrasts import turns
-from cachewrap.suggest.outlines import ODD
+from cachewrap.suggest.outlines import ODD, scope_of
 
 AT_LEAST: Final = 0.85
 """How much two texts are alike, at least, by default."""
@@ -78,7 +78,7 @@ class Asked:
             told = _asked(request)
             if told is None or not told[0].strip() or len(told[0]) > LONGEST:
                 return
-            text, frame = told[0], [entry.source, entry.kind, told[1]]
+            text, frame = told[0], [entry.source, entry.kind, scope_of(entry), told[1]]
             digest = hashlib.blake2b(_packed(frame), digest_size=16).digest()
         except ODD:
             return

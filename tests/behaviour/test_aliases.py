@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from colours import COLOURS, Function, Upstream
+from examples_tried import many
+from hypothesis import given, settings, strategies as st
 from working import work_of
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError
@@ -249,6 +252,17 @@ def test_replay_says_that_an_alias_leads_nowhere(light: Lights, what: str) -> No
     with Cache(light.cache.store, mode="replay"), pytest.raises(ReplayMissError) as raised:
         light.ask(ALIKE)
     assert NOWHERE[what][1] in str(raised.value)
+
+
+def test_an_alias_of_what_is_gone_gives_way_in_every_store(lights: Lights) -> None:
+    with lights.cache:
+        lights.ask(ON)
+        lights.alias(ALIKE, ON)
+        lights.cache.store.delete(lights.key(ON))
+        answer = lights.ask(ALIKE)
+        assert (lights.ask(ALIKE), lights.up.calls) == (answer, 2)
+    assert list(lights.cache.store.keys()) == [lights.key(ALIKE)]
+    assert list(lights.cache.aliases()) == []
 
 
 def test_replay_follows_an_alias_to_what_has_expired(light: Lights) -> None:
@@ -511,3 +525,79 @@ def test_one_request_of_a_list_is_answered_by_alias(cache: Cache, colour: str) -
     assert (cache.stats.hits_by_alias, cache.stats.hits, cache.stats.misses) == (2, 3, 3)
     cache.delete(one)
     assert ask(ALIKE, OFF) == [f"{ALIKE} #4", off]
+
+
+# -- whatever is done ------------------------------------------------------------------------------
+
+PROMPTS = ("a", "b", "c")
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("ask", "ask", "alias", "unalias", "delete", "refresh")),
+        st.sampled_from(PROMPTS),
+        st.sampled_from(PROMPTS),
+    ),
+    max_size=25,
+)
+
+
+class Oracle:
+    """What is stored under each prompt: an answer, or an alias and what it keeps."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
+
+    def answer(self, prompt: str) -> str | None:
+        led = self.aliases.get(prompt, "")
+        if led in self.answers and led not in self.aliases:
+            return self.answers[led]
+        return self.answers.get(prompt)
+
+    def store(self, prompt: str, answer: str) -> None:
+        self.answers[prompt] = answer
+        self.aliases.pop(prompt, None)
+
+    def alias(self, prompt: str, target: str) -> bool:
+        allowed = prompt != target and target in self.answers and target not in self.aliases
+        if allowed:
+            self.aliases[prompt] = target
+        return allowed
+
+    def delete(self, prompt: str) -> None:
+        self.answers.pop(prompt, None)
+        self.aliases.pop(prompt, None)
+
+
+@settings(max_examples=many(200), deadline=None)
+@given(STEPS)
+def test_an_answer_is_a_requests_own_or_that_of_its_alias(
+    steps: list[tuple[str, str, str]],
+) -> None:
+    light, oracle = Lights("sync", Cache.memory()), Oracle()
+    by_key = {light.key(prompt): prompt for prompt in PROMPTS}
+    with light.cache, warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        for step, prompt, target in steps:
+            expected, asked = oracle.answer(prompt), light.up.calls
+            if step == "ask":
+                answer = light.ask(prompt)
+                assert (answer == expected) is (light.up.calls == asked)
+                if expected is None:
+                    oracle.store(prompt, answer)
+            elif step == "refresh":
+                with light.cache.mode("refresh"):
+                    oracle.store(prompt, light.ask(prompt))
+            elif step == "alias":
+                if oracle.alias(prompt, target):
+                    light.alias(prompt, target)
+                else:
+                    with pytest.raises(ConfigurationError):
+                        light.alias(prompt, target)
+            elif step == "unalias":
+                there = oracle.aliases.pop(prompt, None)
+                assert light.cache.unalias(light.key(prompt)) is (there is not None)
+            else:
+                oracle.delete(prompt)
+                light.cache.delete(light.key(prompt))
+        found = {by_key[one.key]: by_key[one.alias_of] for one in light.cache.aliases()}
+        assert found == oracle.aliases

@@ -405,6 +405,23 @@ class TestRequests:
         assert embed.asked == [["a"], ["a"]]
 
 
+def test_lists_that_ask_for_each_others_elements_inside_their_calls_end() -> None:
+    async def ask() -> list[Any]:
+        @llm_cached(each="texts")
+        async def embed(texts: list[str]) -> list[str]:
+            await asyncio.sleep(0)
+            inner = {"ab": ["c"], "cd": ["a", "b"]}.get("".join(texts))
+            if inner is not None:
+                await embed(inner)
+            return texts
+
+        with Cache.memory():
+            async with asyncio.timeout(WAIT):
+                return await asyncio.gather(embed(["a", "b"]), embed(["c", "d"]))
+
+    assert asyncio.run(ask()) == [["a", "b"], ["c", "d"]]
+
+
 class TestErrors:
     def test_what_was_asked_is_not_kept_alive(self) -> None:
         embed = Embed()

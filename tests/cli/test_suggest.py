@@ -338,7 +338,7 @@ def test_what_is_in_doubt_is_proposed_apart(
     (doubt,) = proposals(run, cassette, "--doubtful")
     assert ([rule["python"] for rule in doubt["rules"]], doubt["doubtful"]) == ([rule], True)
     told_of = run("suggest", "--url", cassette).out
-    assert f"{len(requests) - 1} more may be equal" in told_of
+    assert f"{len(requests) - 1} more requests may be equal" in told_of
     assert "replace(" not in told_of
     file = run("suggest", "--url", cassette, "--toml", "--doubtful").out
     assert all(line.startswith("#") for line in file.splitlines() if line)

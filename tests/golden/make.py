@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
+UNIT = TESTS / "unit"
+sys.path[:0] = map(str, (TESTS, UNIT / "format", UNIT / "request", UNIT / "same"))
 
+import test_rules
 from ledger import test_golden_log
 from sdk import steered
+from test_declared import CASSETTE, ENTRY, RAW
 from test_envelope import ALIAS, DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_golden import FOLDER, made
 
@@ -46,5 +49,13 @@ detailed = Path(__file__).parent / "cassette-1-with-details.jsonl"
 if not detailed.exists():
     envelope = seal(*codec.encode("because"), REQUEST, DETAILED)
     detailed.write_bytes(b"\n".join((HEAD, write(key_of("with details"), "41", envelope), b"")))
+rules = test_rules.GOLDEN
+known = json.loads(rules.read_text("utf-8")) if rules.exists() else {}
+found = {table: {**keys, **known.get(table, {})} for table, keys in test_rules.made().items()}
+rules.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
+if not ENTRY.exists():
+    ENTRY.write_bytes(RAW)
+if not CASSETTE.exists():
+    CASSETTE.write_bytes(b"\n".join((HEAD, write(key_of("declared"), "41", RAW), b"")))
 if not steered.GOLDEN.exists():
     steered.record()

@@ -13,6 +13,7 @@ from openai import OpenAI
 from standin import Upstream
 
 from cachewrap import Cache, llm_cached, patch_openai
+from cachewrap.call.stats import summary
 from cachewrap.ledger.pieces import Writer, read
 from cachewrap.ledger.totals import by_rule, totals
 from cachewrap.same import ignore, replace
@@ -101,6 +102,19 @@ def test_who_joined_the_call_of_another_request_is_among_them(ask: Any) -> None:
     assert first == second
     assert told(cache) == [("miss", ()), ("joined", (DAYS,))]
     assert (cache.stats.joined, cache.stats.hits_by_rule) == (1, 1)
+
+
+def test_a_hit_that_an_alias_led_to_is_none_by_rule(cache: Cache) -> None:
+    with cache.run("trial"):
+        asking.complete("on")
+        asked = [asking.complete.cache_key(prompt) for prompt in ("lights on", "on")]
+        cache.alias(*asked)
+        assert asking.complete("lights on", model="another") == "on!"
+    (_, hit) = cache.runs()["trial"].calls()
+    assert (hit.outcome, hit.reason, hit.rules, hit.key) == ("hit", "alias", (), asked[0])
+    assert (cache.stats.hits_by_alias, cache.stats.hits_by_rule) == (1, 0)
+    assert "1 of 2 calls answered from here, 1 of them by alias," in summary(cache.stats, "here")
+    assert "1 by alias" in cache.stats._repr_html_()
 
 
 # -- how it is kept, and added up ------------------------------------------------------------------

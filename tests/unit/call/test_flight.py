@@ -12,15 +12,52 @@ from typing import Any
 import pytest
 import trio
 
-from cachewrap.call.flight import AGAIN, FAILED, LATE, Flight, Landing, _flights, board
+from cachewrap.call.flight import (
+    AGAIN,
+    FAILED,
+    LATE,
+    Flight,
+    Landing,
+    _flights,
+    await_any,
+    board,
+    leading,
+    wait_for_any,
+)
 
 WAIT = 20.0
 ANSWER = Landing(b"answer")
+
+
+def any_of(flight: Flight, *given: float) -> Landing:
+    """Wait for a flight as for one of several, of which the other never lands."""
+    return wait_for_any([other(), flight], *given)[1] or LATE
+
+
+async def aany_of(flight: Flight, *given: float) -> Landing:
+    return (await await_any([other(), flight], *given))[1] or LATE
+
+
+elsewhere = ThreadPoolExecutor(1)
+"""A thread that stays: the number of one that has ended may be another one's soon."""
+
+
+def led_elsewhere(*keys: str) -> list[Any]:
+    return elsewhere.submit(lambda: [(board("here", key) or [])[0] for key in keys]).result(WAIT)
+
+
+def other() -> Flight:
+    (flight,) = led_elsewhere("other")
+    assert isinstance(flight, Flight)
+    return flight
+
 
 WAYS = [
     pytest.param(lambda flight, *given: flight.wait(*given), id="threads"),
     pytest.param(lambda flight, *given: asyncio.run(flight.await_landing(*given)), id="asyncio"),
     pytest.param(lambda flight, *given: trio.run(flight.await_landing, *given), id="trio"),
+    pytest.param(any_of, id="threads, of several"),
+    pytest.param(lambda *given: asyncio.run(aany_of(*given)), id="asyncio, of several"),
 ]
 Way = Callable[..., Landing]
 
@@ -153,10 +190,50 @@ class TestStoppedLoops:
             assert waiting.result(WAIT) == LATE
 
 
+class TestSeveral:
+    """What a list waits for."""
+
+    def test_the_first_that_lands_ends_the_wait(self) -> None:
+        first, second = led_elsewhere("a", "b")
+        threading.Timer(0.02, lambda: second.land(ANSWER)).start()
+        assert wait_for_any([first, second], WAIT) == [None, ANSWER]
+        assert (first._callbacks, first.waits_for, second._callbacks) == ({}, [], {})
+
+    def test_one_that_can_never_be_waited_for_ends_it_too(self) -> None:
+        """In no time: it is looked at before anything is asked."""
+        mine, (led,) = boarded(), led_elsewhere("a")
+        assert wait_for_any([led, mine], 0.0) == [None, FAILED]
+        assert wait_for_any([led, mine], WAIT) == [None, FAILED]
+
+    def test_nobody_waits_for_whom_others_wait_in_turn(self) -> None:
+        inside, (waited, free) = boarded(), led_elsewhere("a", "b")
+        waited.waits_for.append(inside)
+        leading.set((inside,))
+        try:
+            assert wait_for_any([free, waited], WAIT) == [None, FAILED]
+            assert asyncio.run(await_any([free, waited], WAIT)) == [None, FAILED]
+        finally:
+            leading.set(())
+            waited.waits_for.clear()
+        assert inside.waits_for == []
+
+    def test_all_of_a_stopped_loop_land_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        flights: list[Flight] = []
+
+        async def lead() -> None:
+            flights.extend((board("here", key) or [])[0] for key in "ab")
+            loop.stop()
+            await asyncio.sleep(WAIT)
+
+        kept.append(loop.create_task(lead()))
+        loop.run_forever()
+        assert in_thread(lambda: wait_for_any(flights, WAIT, 0.2)) == [AGAIN, AGAIN]
+
+
 class TestSameThread:
     """While one event loop of a thread runs, no other does."""
 
-    @pytest.mark.parametrize("way", WAYS[1:])
+    @pytest.mark.parametrize("way", [way for way in WAYS if "threads" not in str(way.id)])
     def test_a_new_loop_takes_the_place_of_a_stopped_one_at_once(
         self, way: Way, loop: asyncio.AbstractEventLoop
     ) -> None:

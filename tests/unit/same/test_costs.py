@@ -36,6 +36,8 @@ BOUNDED = (
 
 # What is looked for first must be bounded as well.
 BOUNDED += (r"\d<[^>]*>", r"\w@.*.*=", r"é\s.*a.*b.*;")
+# So must what is tried at every place.
+BOUNDED += (r"(?!\w(?:c|(.+)(?!b$))\b)\W{0,200}c", r"a++|(?=(.{2,}(?:é|\w)))!")
 PIECES = ("aé", "a ", "1.", " ", '"', "a@a.", "<")
 
 

@@ -35,6 +35,10 @@ SAID: dict[str, tuple[str, Any]] = {
         "where = ['x', 'y']\nreplace = '(?i)a'\nwith = 'b'",
         replace("(?i)a", "b", where=["x", "y"]),
     ),
+    "a text with numbers": (
+        "replace = 'a'\nwith = 'b'\nnumbered = true",
+        replace("a", "b", numbered=True),
+    ),
     "ids": ("renumber = true", renumber()),
     "ids somewhere": ('renumber = ["a[*].id", "b"]', renumber("a[*].id", "b")),
     "results": ("in_call_order = true", in_call_order),
@@ -76,6 +80,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "what is asked": ("[[rule]]\nignore='messages'", "what is asked"),
     "no text for a match": ("[[rule]]\nreplace='a'", 'with = "…"; which is not there'),
     "no text": ("[[rule]]\nreplace='a'\nwith=1", "got 1"),
+    "numbers that are no flag": ("[[rule]]\nreplace='a'\nwith='b'\nnumbered=1", "true or false"),
     "no expression": ("[[rule]]\nreplace=1\nwith='a'", "takes a regular expression, got 1"),
     "a bad expression": ("[[rule]]\nreplace='('\nwith='a'", "cannot be read"),
     "one that takes for ever": ("[[rule]]\nreplace='(a+)+b'\nwith='a'", "may take for ever"),

@@ -436,21 +436,25 @@ DIGESTS: dict[str, Any] = {
 }
 
 
-def digests() -> dict[str, str]:
-    return {name: rules(given).digest for name, given in DIGESTS.items()}
+def made() -> dict[str, dict[str, str]]:
+    """What is promised for ever: digests of rules, and keys of requests under some."""
+    return {
+        "digests": {name: rules(given).digest for name, given in DIGESTS.items()},
+        "keys": {name: key(same, request) for name, (same, request, _) in EQUAL.items()},
+    }
 
 
-def test_digests_are_those_of_every_python() -> None:
-    assert digests() == json.loads(GOLDEN.read_text())
-    assert len({*digests().values()}) == len(DIGESTS)
+def test_digests_and_keys_are_those_of_every_python() -> None:
+    assert made() == json.loads(GOLDEN.read_text("utf-8"))
+    assert len({*made()["digests"].values()}) == len(DIGESTS)
 
 
-def test_digests_are_those_of_another_process() -> None:
+def test_digests_and_keys_are_those_of_another_process() -> None:
     code = f"import sys, json; sys.path[:] = {[*sys.path, str(Path(__file__).parent)]!r}"
-    code += "; from test_rules import digests; print(json.dumps(digests()))"
+    code += "; from test_rules import made; print(json.dumps(made()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
-    assert json.loads(done.stdout) == digests()
+    assert json.loads(done.stdout) == made()
 
 
 @pytest.mark.parametrize("name", EQUAL)

@@ -9,7 +9,7 @@ from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap.entries.stored import Samples, StoredEntry
-from cachewrap.entry import Facts, Kind
+from cachewrap.entry import Declared, Facts, Kind
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import UNSEALED
 from cachewrap.request import key
@@ -90,10 +90,10 @@ def told(meaning: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(meaning[name] for name in names.split())
 
 
-def entry_of(request: dict[str, Any]) -> StoredEntry:
+def entry_of(request: dict[str, Any], declared: Declared | None = None) -> StoredEntry:
     asked = key.encode(request)
-    name = key.key_of(key.salted(), asked)
-    facts = Facts(1.0, 0.5, 0.0, "POST /chat/completions", "", 0, 0)
+    name = key.key_of(key.salted(rules=declared.rules if declared else ""), asked)
+    facts = Facts(1.0, 0.5, source="POST /chat/completions", declared=declared)
     raw = seal(Kind.TEXT, b"yes", asked, facts)
     return StoredEntry(name, "41", len(raw), UNSEALED.unseal(name, raw), Samples())
 
@@ -133,3 +133,22 @@ def test_rules_join_what_says_the_same_and_nothing_else(
     for request, meaning in requests:
         distinct[meaning].add(key.encode(request))
     assert sum(p.saved.calls for p in proposals) == sum(len(one) - 1 for one in distinct.values())
+
+
+def test_entries_of_caches_with_other_rules_are_no_family() -> None:
+    meaning = {"form": "plain", "year": 2015, "words": 50, "person": "kind"}
+    meaning |= {"result": "1", "temperature": 0, "asked": "Who won in {}?"}
+    quiet = {"call": "call_1", "turned": False, "mixed": False, "metadata": None}
+    users = [request_of({**quiet, "user": user}, meaning) for user in ("ann", "bob")]
+    declared = [None, Declared("a" * 32), Declared("b" * 32), Declared(element=True)]
+    for first in declared:
+        for second in declared:
+            entries = {
+                entry.key: entry
+                for entry in (entry_of(users[0], first), entry_of(users[1], second))
+            }
+            families = Families()
+            for entry in entries.values():
+                families.add("place", entry)
+            found = families.proposals(lambda place, name, known=entries: known.get(name))
+            assert bool(found) is (first is second)
