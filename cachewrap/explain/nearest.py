@@ -251,13 +251,16 @@ class Asked(Protocol):
     @property
     def source(self) -> str:
         """What is called."""
+        ...
 
     @property
     def policy(self) -> Policy:
         """Of the cache that serves it."""
+        ...
 
     def compared(self) -> bytes:
         """The canonical request as it is compared with those that are stored, encoded."""
+        ...
 
 
 def explain_hit(entry: Entry, asked: Asked, place: str) -> Explanation:
