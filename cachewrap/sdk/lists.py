@@ -11,6 +11,7 @@ from cachewrap.http.elements import Listed
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import merged_body
 from cachewrap.http.split import Ask, AsyncAsk, ListCall, elements_of
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.sdk.request_options import argument, copied
 
 
@@ -69,6 +70,12 @@ def _in_part(
         else:
             options.json_data = {**options.json_data, "input": part}
         options.idempotency_key = None  # it names another request
+        if options.headers:
+            options.headers = {
+                name: value
+                for name, value in options.headers.items()
+                if name.lower() not in OF_ONE_REQUEST
+            }
     if len(args) > 1:
         return (args[0], options, *args[2:]), kwargs
     return args, {**kwargs, "options": options}
