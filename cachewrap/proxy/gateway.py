@@ -60,9 +60,7 @@ _MARKS: Final = {
     Outcome.JOINED: "joined",
     Outcome.BYPASSED: "bypass",
 }
-_OF_THE_FIRST: Final = frozenset(
-    {b"content-encoding", *(name.encode() for name in OF_ONE_REQUEST)}
-)
+_OF_THE_FIRST: Final = frozenset({b"content-encoding", *(name.encode() for name in OF_ONE_REQUEST)})
 """Headers of a request that another one with a part of its list does not have."""
 
 _SMALL: Final = 1024 * 1024
