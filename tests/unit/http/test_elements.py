@@ -266,7 +266,8 @@ def test_a_number_beyond_all_counting_costs_nothing(cost: str) -> None:
 
 
 def test_the_programs_own_decimals_do_not_matter() -> None:
-    with localcontext(prec=3, traps=[Inexact]):
+    with localcontext(prec=3) as decimals:
+        decimals.traps[Inexact] = True
         found = apart(answer([[1], [2]], usage={"cost": 0.123457}), ["a", "b"])
         whole = together(found, [0, 1], 0)
     assert str(whole["usage"]["cost"]) == "0.123457"
