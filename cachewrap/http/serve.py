@@ -17,6 +17,7 @@ from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
 from cachewrap.http.answers import kept_headers, value_of
+from cachewrap.http.elements import form_of
 from cachewrap.http.encodings import BLANK, Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import (
@@ -307,6 +308,8 @@ class Caching:
         """The same call, where each element of its list is served by itself."""
         split = exchange.policy.split
         if not (self._default.split if split is None else split) or streamed or not wire.takes_body:
+            return None
+        if form_of(exchange.endpoint.path) is None:
             return None
         if any(name.lower() in OF_ONE_BODY for name, _ in wire.headers()):
             return None

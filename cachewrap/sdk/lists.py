@@ -7,7 +7,7 @@ from typing import Any
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.capture import Slot, asend, send
-from cachewrap.http.elements import Listed
+from cachewrap.http.elements import Listed, form_of
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import merged_body
 from cachewrap.http.split import Ask, AsyncAsk, ListCall, elements_of
@@ -23,6 +23,8 @@ def elements_in(exchange: SdkExchange, options: Any, sent: Any) -> Listed | None
         options: its options.
         sent: them as the client's own hook changes them; None where it has none.
     """
+    if form_of(exchange.endpoint.path) is None:
+        return None
     body = _body(options)
     if sent is not None and _body(sent) != body:
         return None  # of a part the hook may make something else
