@@ -144,9 +144,9 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
         [rf'replace(r"timestamp: 1\d{{9}}\.\d+", "timestamp: …", {SYSTEM})'],
     ),
     (
-        "addresses of objects, wherever they are",
+        "addresses of objects that Python prints",
         [asked(says("user", f"Plan: <function f at 0x7f00{n}a10>")) for n in range(1000, 1003)],
-        [rf'replace(r"\bat 0x[0-9a-fA-F]+", "at 0x…", {USER})'],
+        [rf'replace(r"\bat 0x[0-9a-fA-F]+(?=>)", "at 0x…", {USER})'],
     ),
     (
         "temporary paths in the description of a tool",
@@ -312,6 +312,11 @@ DOUBTFUL: list[tuple[str, list[Body], str]] = [
         "UUIDs",
         [told("Be brief.", f"Where is order {one}?") for one in IDS],
         f'replace("Where is order {UUID}", "Where is order …", {USER})',
+    ),
+    (
+        "addresses of which somebody asks",
+        [asked(says("user", f"Why did it crash at 0x7f00{n}a10?")) for n in range(1000, 1003)],
+        rf'replace(r"\bat 0x[0-9a-fA-F]+", "at 0x…", {USER})',
     ),
     (
         "today's date",
