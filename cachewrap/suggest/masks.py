@@ -85,6 +85,8 @@ _STEERING: Final = later(
 _SAID: Final = later(_SHARED)
 _of_now: Final = later(rf"(?s:.*){_NOW}")
 _DOUBTFUL_SAID: Final = frozenset({"uuid", "temporary", "moment", "day", "clock"})
+_it_is: Final = later(r"(?i:\bit(?:'s| is) (?:[a-z]{2,9},? )?)\Z")
+_MOMENTS: Final = frozenset({"moment", "day", "clock"})
 _NEEDS_NOW: Final = frozenset({"day", "clock"})
 _LONGEST_OBJECT: Final = 256
 """Characters in front of an address in which the object that it is of begins."""
@@ -98,8 +100,22 @@ def steering_spans(text: str) -> tuple[Span, ...]:
     """What varies in a system prompt, or in the description of a tool."""
     if len(text) > LONGEST:
         return ()
-    found = (_span(match, match.lastgroup == "path") for match in _STEERING.finditer(text))
+    found = (_span(match, _may_be_asked(text, match)) for match in _STEERING.finditer(text))
     return tuple(span for span in found if span.start < span.end)
+
+
+def _may_be_asked(text: str, match: re.Match[str]) -> bool:
+    """Whether what is found in a system prompt may be what it is about: a folder, another day."""
+    kind = match.lastgroup or ""
+    if kind not in _MOMENTS:
+        return kind == "path"
+    start = match.start(kind)
+    return not (_is_of_now(text, start) or _it_is.search(text, max(0, start - _NEAR), start))
+
+
+def _is_of_now(text: str, start: int) -> bool:
+    """Whether a word in front of a moment says that it is now."""
+    return _of_now.match(text[max(0, start - _NEAR) : start]) is not None
 
 
 _SHOWS: Final = (
@@ -129,10 +145,8 @@ def said_spans(text: str) -> tuple[Span, ...]:
 def _said(text: str) -> Iterator[Span]:
     for match in _SAID.finditer(text):
         kind = match.lastgroup or ""
-        if kind in _NEEDS_NOW:
-            start = match.start(kind)
-            if _of_now.match(text[max(0, start - _NEAR) : start]) is None:
-                continue
+        if kind in _NEEDS_NOW and not _is_of_now(text, match.start(kind)):
+            continue
         if kind == "address":
             yield _address(text, match)
         else:

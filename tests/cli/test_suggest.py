@@ -105,6 +105,11 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
         [rf'replace(r"now=\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "now=…", {SYSTEM})'],
     ),
     (
+        "what it is",
+        [told(f"You help in a shop. It is {day}.") for day in DAYS],
+        [rf'replace(r"It is \d{{4}}-\d\d-\d\d", "It is …", {SYSTEM})'],
+    ),
+    (
         "a day of the week and a clock",
         [told("Today is Sunday, it is 10:15."), told("Today is Monday, it is 09:30.")],
         [
@@ -334,6 +339,11 @@ DOUBTFUL: list[tuple[str, list[Body], str]] = [
         rf'replace(r"work in /home/[\w./-]+", "work in …", {SYSTEM})'.replace(
             "work in", "You work in"
         ),
+    ),
+    (
+        "days in a system prompt of which it is asked",
+        [told(f"The meeting was held on {day} in Rome.", "When was it?") for day in DAYS],
+        rf'replace(r"was held on \d{{4}}-\d\d-\d\d", "was held on …", {SYSTEM})',
     ),
     (
         "today's date in a system prompt that is all there is",
