@@ -241,7 +241,7 @@ def _command(pair: Pair) -> tuple[str, bool]:
 def _has_credential(address: str) -> bool:
     """Whether the address of a cache has a password in it, or another credential."""
     options = parse_qsl(address.partition("?")[2])
-    return hidden(unsigned(address)) != address or any(is_secret(name) for name, _ in options)
+    return unsigned(address) != address or any(is_secret(name) for name, _ in options)
 
 
 def _facts(one: _Judged) -> dict[str, Any]:

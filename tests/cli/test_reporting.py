@@ -353,7 +353,10 @@ def test_a_report_has_a_name_by_default(
     assert run("report", disk).status == 0
     (tmp_path / "report.html").write_text("<p>Somebody's own</p>")
     done = run("report", disk)
-    assert (done.status, "report.html is not a page of cachewrap's. Replace it?" in done.err) == (2, True)
+    assert (done.status, "report.html is not a page of cachewrap's. Replace it?" in done.err) == (
+        2,
+        True,
+    )
     assert (tmp_path / "report.html").read_text() == "<p>Somebody's own</p>"
 
 

@@ -2,7 +2,7 @@
 
 const pairs = [...blocksOf("pair")].map((block, at) => ({ at, ...JSON.parse(block.textContent) }));
 const ticked = new Set();
-const commands = el("div", {});
+const commands = el("div", { class: "commands" });
 const ticks = el("p", { class: "status", role: "status" });
 let drawn = [];
 
@@ -13,8 +13,11 @@ function refusal({ at, ends: [one, other], taken }) {
   return isTaken ? "One of the two is in another pair that you ticked." : "";
 }
 
-/** Both texts, in which is marked what the other has not. */
-const besideEachOther = (texts) => compared(...texts).map(([words, only]) => marked(words, only, "mark"));
+/** Both texts, in which is marked what the other has not, if both say something. */
+function besideEachOther(texts) {
+  const sides = texts.every(Boolean) ? compared(...texts) : texts.map((text) => [[text], [0]]);
+  return sides.map(([words, only]) => marked(words, only, "mark"));
+}
 
 function sidesOf({ keys, texts, answers, cuts }) {
   const asked = besideEachOther(texts);
@@ -28,14 +31,14 @@ function sidesOf({ keys, texts, answers, cuts }) {
 }
 
 function itemOf(pair) {
-  const why = el("span", { class: "note", id: `why-${pair.at}` });
-  const box = el("input", { type: "checkbox", checked: ticked.has(pair), autocomplete: "off", "aria-describedby": why.id, onchange: () => {
+  const why = el("span", { id: `why-${pair.at}` });
+  const box = el("input", { type: "checkbox", checked: ticked.has(pair), autocomplete: "off", "aria-label": `Mean the same: pair ${pair.at + 1}`, "aria-describedby": why.id, onchange: () => {
     ticked[box.checked ? "add" : "delete"](pair);
     update();
   } });
   const item = el("li", {},
     el("div", { class: "pair-head" },
-      el("label", { class: "tick" }, box, "Mean the same", el("span", { class: "hidden" }, `: pair ${pair.at + 1}`)),
+      el("label", { class: "tick" }, box, "Mean the same"),
       el("span", { class: "meta" }, el("span", {}, `${pair.likeness.toFixed(2)} alike`),
         pair.turns ? el("span", { class: "warning" }, el("span", { "aria-hidden": "true" }, "! "), el("span", { class: "hidden" }, "may turn the meaning around: "), stored("span", pair.turns)) : null,
         el("span", {}, pair.answers_differ ? "answers differ" : "answers are equal"), why)),
@@ -52,8 +55,8 @@ function update() {
   const approved = pairs.filter((pair) => ticked.has(pair));
   ticks.textContent = `${count(approved.length)} of ${plural(pairs.length, "pair", "pairs")} ticked`;
   commands.replaceChildren(approved.length
-    ? code(approved.map((pair) => pair.approve).join("\n"), plural(approved.length, "command", "commands"), "Commands")
-    : el("p", { class: "empty note" }, "Tick a pair, and the command that approves it is here."));
+    ? code(approved.map((pair) => pair.approve).join("\n"), plural(approved.length, "command", "commands"), "Commands to run")
+    : el("p", { class: "notice" }, "Tick a pair, and the command that approves it is here."));
 }
 
 function listOfPairs() {
