@@ -45,7 +45,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(embedding, "model", lambda: None)
         patch.setattr(embedding, "alike", alike)
         words = ["suggest", "--meaning", "--alike", "0.8", "--page", str(path)]
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main([*words, str(folder / "c")])
     return path
 
