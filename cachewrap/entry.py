@@ -65,8 +65,9 @@ def rules_between(asked: By, stored: By) -> tuple[str, ...]:
     """The rules without which a request and one that is stored would not be equal."""
     if asked == stored:
         return ()
-    mine, others = dict(asked), dict(stored)
-    return tuple(rule for rule in {**mine, **others} if mine.get(rule) != others.get(rule))
+    both = (*asked, *stored)
+    different = {*asked} ^ {*stored} or both  # a rule may be there twice
+    return tuple(dict.fromkeys(rule for rule, rest in both if (rule, rest) in different))
 
 
 @dataclass(slots=True)

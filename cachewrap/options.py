@@ -68,8 +68,9 @@ def choose_cache(
         if counted:
             cache.bypass("", "mode off")
             return None
-    if type(default) is Default and default.same is not None:
-        return default.served(cache)
+    said: Any = default
+    if type(said) is Default and said.same is not None:
+        return said.served(cache)
     return cache
 
 

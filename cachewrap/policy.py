@@ -63,10 +63,11 @@ _NO_SEED: Final = re.compile(r"[/\\\0]")
 _CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
-Same: TypeAlias = (
-    "Rule | Collection[Rule | Callable[[dict[str, Any]], dict[str, Any]] | Collection[Rule]] | str"
-    " | os.PathLike[str] | None"
-)
+if TYPE_CHECKING:
+    One: TypeAlias = Rule | Callable[[dict[str, Any]], dict[str, Any]]
+    Same: TypeAlias = One | Collection[One | Collection[One]] | str | os.PathLike[str] | None
+else:  # whoever has no rules imports nothing of them
+    Same = Any
 """Rules of equality: see `CacheOptions`."""
 
 

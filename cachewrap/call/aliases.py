@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from cachewrap.call.terms import (
     Absent,
@@ -21,9 +21,6 @@ from cachewrap.request.key import is_streamed
 
 R = TypeVar("R")
 
-_BY_ALIAS: Final = ("alias",)
-"""How runs tell of an answer that was stored for another request, by no rule."""
-
 
 def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) -> Reply[R] | Absent:
     """What an alias comes to, of whose target the store gave something.
@@ -41,7 +38,7 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
         found = None if seen is None else _peeked(exchange, target, seen, terms)
         if found is not None:
             _check_led(exchange, found[1])
-            return Reply(Outcome.HIT, *found, by=_BY_ALIAS, alias=target)
+            return Reply(Outcome.HIT, *found, alias=target)
     except AliasedError:
         wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
     except (CodecError, StoreError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
@@ -36,6 +36,9 @@ UNREADABLE: Final = (
     RecursionError,
 )
 """What a request may raise that somebody has put into a store."""
+
+_SPACES_APART: Final = 16
+"""Spaces that differ at most: ids have none, but lengths may be written with such a byte."""
 
 _LONGEST: Final = 400
 """Characters of a line, at most."""
@@ -110,6 +113,23 @@ def needed(rules: Rules | None, entry: Entry, asked: bytes, by: By) -> Equal:
         lines.update(made_equal(rules, decode_request(request), decode_request(stored(asked))))
     labels = (printable(label, _LONGEST_RULE) for label in found)
     return tuple((label, lines.get(label, ())) for label in labels)
+
+
+def of_size(asked: bytes) -> Callable[[bytes], float | None]:
+    """What takes an encoded request and gives how far it is from one in size and in spaces.
+
+    None for one that is too far to be equal by rules that change order, ids and addresses.
+    """
+    size, spaces = len(asked), asked.count(b" ")
+    slack = 64 + size // 32
+
+    def apart(other: bytes) -> float | None:
+        longer = abs(len(other) - size)
+        if longer > slack or (more := abs(other.count(b" ") - spaces)) > _SPACES_APART:
+            return None
+        return more + longer / 8
+
+    return apart
 
 
 class Lacking:

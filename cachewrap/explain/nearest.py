@@ -25,6 +25,7 @@ from cachewrap.explain.equal import (
     lines_of,
     made_equal,
     needed,
+    of_size,
 )
 from cachewrap.explain.explanation import Explanation, Near
 from cachewrap.explain.texts import common_prefix
@@ -72,9 +73,6 @@ COMPARED: Final = 32
 
 _OF_SIZE: Final = 16
 """Further requests, of the same size and as many spaces: one may be equal but for its order."""
-
-_SPACES_APART: Final = 16
-"""Spaces that differ at most: ids have none, but lengths may be written with such a byte."""
 
 _HERE: Final = 0.5
 """How much more alike a request counts that may be a hit at all."""
@@ -169,17 +167,16 @@ def _candidates(
     equal however their order and their ids differ. Each is its key, its request, why it could not
     be served, and whether it is one of the former.
     """
-    words, size = _words(asked), len(asked)
-    slack, spaces = 64 + size // 32, asked.count(b" ")
+    words = _words(asked)
+    is_alike = of_size(asked)
     best: list[tuple[float, int, str, bytes, str]] = []
     sized: list[tuple[float, int, str, bytes, str]] = []
     for number, (key, encoded, declared) in enumerate(requests):
         where = elsewhere(rules, element, declared)
         likeness = _likeness(asked, words, encoded) + (0.0 if where else _HERE)
         _keep(best, COMPARED, (likeness, -number, key, encoded, where))
-        longer = abs(len(encoded) - size)
-        if longer <= slack and (apart := abs(encoded.count(b" ") - spaces)) <= _SPACES_APART:
-            _keep(sized, _OF_SIZE, (-apart - longer / 8, -number, key, encoded, where))
+        if (apart := is_alike(encoded)) is not None:
+            _keep(sized, _OF_SIZE, (-apart, -number, key, encoded, where))
     best.sort(reverse=True)
     seen = {row[2] for row in best}
     others = [row for row in sorted(sized, reverse=True) if row[2] not in seen]
@@ -254,13 +251,16 @@ class Asked(Protocol):
     @property
     def source(self) -> str:
         """What is called."""
+        ...
 
     @property
     def policy(self) -> Policy:
         """Of the cache that serves it."""
+        ...
 
     def compared(self) -> bytes:
         """The canonical request as it is compared with those that are stored, encoded."""
+        ...
 
 
 def explain_hit(entry: Entry, asked: Asked, place: str) -> Explanation:

@@ -111,8 +111,8 @@ class Listed:
 
     def groups(self, wanted: Iterable[int]) -> list[list[int]]:
         """The elements in as many parts as are asked for in one request each."""
-        form, groups = self.form, [[]]  # type: tuple[Form, list[list[int]]]
-        tokens = 0
+        form, tokens = self.form, 0
+        groups: list[list[int]] = [[]]
         for element in wanted:
             more = _tokens(self.elements[element])
             if groups[-1] and (len(groups[-1]) >= form.most or tokens + more > form.most_tokens):

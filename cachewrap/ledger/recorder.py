@@ -28,7 +28,7 @@ _NUMBERS: Final = {
 _FAILED: Final = OUTCOMES.index(FAILED)
 
 ALIAS: Final = "alias"
-"""Why a call is a hit that has no entry of its own."""
+"""Why a call is a hit that was answered by the entry of another key."""
 
 CUT_OFF: Final = "cut off"
 """Why the answer of a call is not stored whose caller has left before its end."""
@@ -321,7 +321,7 @@ class Began:
         """Tell how it was answered."""
         entry = reply.entry or reply.unkept
         stored, reason = reply.entry is not None, ALIAS if reply.alias else reply.reason
-        self.ended(reply.outcome, entry, model, details, reason, stored=stored, rules=reply.by)
+        self.ended(*(reply.outcome, entry, model, details, reason), stored=stored, rules=reply.by)
 
     def failed(self, reason: str) -> None:
         """Tell that it raised."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from cachewrap.cache import Cache
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
+from cachewrap.explain.equal import UNREADABLE, Lacking, of_size, sets_of
 from cachewrap.explain.texts import common_prefix
 from cachewrap.keyed import QUESTION
 from cachewrap.request.key import decode_request
@@ -54,11 +55,16 @@ _TRACKING: Final = re.compile(r"(?=\D*\d)\S+")
 
 
 class Place(NamedTuple):
-    """A place in a request: what it is, and its name."""
+    """A place in a request: what it is, and its name; or the ready ``"set"`` of rules for many."""
 
     kind: str
     name: str
 
+
+_Sized: TypeAlias = tuple[Callable[[bytes], float | None], list[bytes]]
+
+_OF_SIZE: Final = 16
+"""Requests of one's size, at most, that rules are tried on."""
 
 _KINDS: Final = {"headers": "header", "query": "query parameter", "body": "field"}
 
@@ -66,7 +72,8 @@ _KINDS: Final = {"headers": "header", "query": "query parameter", "body": "field
 def place_apart(cache: Cache, missed: Sequence[str], began: float) -> Place | None:
     """The one place in which some requests each differ from one that was stored before a run.
 
-    None where there is none, or a short look finds none.
+    Where there is none, the ready set of rules that makes each equal to one. None where there is
+    none either, or a short look finds none.
 
     Args:
         cache: the cache of the run.
@@ -80,16 +87,35 @@ def place_apart(cache: Cache, missed: Sequence[str], began: float) -> Place | No
     until = time.monotonic() + _SECONDS
     asked = [request for key in missed if (request := _request(cache, key))]
     found: list[set[Place]] = [set() for _ in asked]
+    sizes: list[_Sized] = [(of_size(one), []) for one, _ in asked]
     if not asked:
         return None
     for key, encoded in _before(cache, began, until):
         for (one, plain), places in zip(asked, found, strict=True):
             if key not in missed and _is_near(one, encoded):
                 places.update(_difference(encoded, plain))
+        for is_alike, others in sizes:
+            if len(others) < _OF_SIZE and key not in missed and is_alike(encoded) is not None:
+                others.append(encoded)
         common = set.intersection(*found)
         if new := [place for place in common if place.name.lower() not in cache.policy.unkeyed]:
             return min(new)
-    return None
+    lacks = [
+        _lacking(Lacking(cache.policy.same, plain), others)
+        for (_, plain), (_, others) in zip(asked, sizes, strict=True)
+    ]
+    # What only steers and tracks is one place, or was left unnamed with reason.
+    names = sets_of(rule for rules in lacks for rule in rules)
+    return Place("set", " and ".join(names)) if all(lacks) and "AGENTS" in names else None
+
+
+def _lacking(lacking: Lacking, others: list[bytes]) -> tuple[str, ...]:
+    """The rules of ready sets that make a request equal to one of others."""
+    for encoded in others:
+        with suppress(*UNREADABLE):
+            if (old := _decoded(encoded)) and (rules := lacking.between(old)):
+                return rules
+    return ()
 
 
 def _request(cache: Cache, key: str) -> tuple[bytes, dict[str, Any]] | None:

@@ -364,7 +364,8 @@ def lines_of(
         stats: what was counted.
         place: the URL of the cache.
         own: what caches of the program's own counted, by their URLs.
-        apart: kind and name of the one place in which nearly all calls that missed differ.
+        apart: kind and name of the one place in which nearly all calls that missed differ, or
+            ``"set"`` and the name of the rules that make them equal to stored ones.
     """
     from cachewrap.call.stats import summary, unknown_hosts
     from cachewrap.telemetry.usage import can_price
@@ -381,8 +382,10 @@ def lines_of(
         lines += _of_run(place)
     if apart and (many := nearly_all_missed(stats)):
         kind, name = apart
-        alone = f"each differs from a stored one in the {kind} {name} alone"
-        lines.append(f"{many}: {alone} (--unkeyed {name})")
+        alone = f"each differs from a stored one in the {kind} {name} alone (--unkeyed {name})"
+        if kind == "set":
+            alone = f"each is equal to a stored one by the rules of {name} (--same FILE)"
+        lines.append(f"{many}: {alone}")
     return lines
 
 

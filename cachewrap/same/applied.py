@@ -111,7 +111,7 @@ def check_rules(given: object) -> Rules | None:
     return Rules(found) if found else None
 
 
-def _flat(given: object) -> Iterable[Rule]:
+def _flat(given: Any) -> Iterable[Rule]:
     if isinstance(given, Rules):
         yield from given._rules
     elif isinstance(given, Rule):
@@ -122,7 +122,8 @@ def _flat(given: object) -> Iterable[Rule]:
         name = getattr(given, "__name__", "")
         raise ConfigurationError(f"same= has {name} itself: write {name}(…), as in {_EXAMPLE}")
     elif callable(given) and not isinstance(given, type):
-        yield FunctionRule(given)
+        function: Any = given
+        yield FunctionRule(function)
     elif isinstance(given, Iterable) and not isinstance(given, (str, bytes, dict)):
         for one in given:
             yield from _flat(one)

@@ -196,7 +196,8 @@ def _function(table: dict[str, Any]) -> Rule:
         found = getattr(found, part, None)
     if not callable(found) or isinstance(found, type):
         raise ConfigurationError(f"{module} has no function {name!r}")
-    return FunctionRule(found)
+    function: Any = found
+    return FunctionRule(function)
 
 
 _KINDS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {

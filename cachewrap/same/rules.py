@@ -242,7 +242,7 @@ class _Replace(Rule):
                 begin = match.start()
                 new = text if plain else match.expand(text)
                 if numbers is not None:
-                    new += numbers.setdefault(match.group(), str(len(numbers) + 1))
+                    new += numbers.setdefault(match.group(), f"⟨{len(numbers) + 1}⟩")
                 made += (value[end:begin], new)
                 end = match.end()
             if not made:
@@ -286,8 +286,9 @@ def replace(
         where: path or paths of the texts; what stands there may also be an object or a list, all
             texts of which are meant. By default all texts of the JSON body or of the arguments,
             but for the names of models.
-        numbered: whether a number is put behind the text, by order of first sight of what is
-            replaced: so that what was equal stays equal, and what differed differs.
+        numbered: whether a number is put behind the text, as in ``at 0x⟨1⟩``, by order of first
+            sight of what is replaced: so that what was equal stays equal, and what differed
+            differs.
 
     Raises `ConfigurationError` for a pattern that cannot be read or may take too long, see
     `cachewrap.same.costs`.

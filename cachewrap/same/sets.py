@@ -10,10 +10,10 @@ AGENTS: Final[tuple[Rule, ...]] = (
     in_call_order,
     sorted_by_name,
     renumber(),
-    replace(r"\bat 0x[0-9a-fA-F]{6,16}\b", "at 0x…", numbered=True),
+    replace(r"\bat 0x[0-9a-fA-F]{6,16}\b", "at 0x", numbered=True),
     replace(
         r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b",
-        "uuid-",
+        "uuid",
         numbered=True,
     ),
 )

@@ -123,6 +123,7 @@ class Families:
             return
         self.entries += 1
         raw = entry._raw_request
+        told, scope = None, b""
         try:
             request = decode_request(raw) if raw else None
             told = outline(request, raw) if type(request) is dict else None

@@ -17,7 +17,7 @@ from cachewrap.format.envelope import seal
 from cachewrap.request.key import hashed, salted, stored
 from cachewrap.run import misses
 from cachewrap.run.misses import place_apart
-from cachewrap.run.program import nearly_all_missed
+from cachewrap.run.program import lines_of, nearly_all_missed
 from cachewrap.stores.base import Store
 
 BEGAN = time.time()
@@ -122,6 +122,60 @@ ONE_PLACE = [
 @pytest.mark.parametrize(("old", "new", "place"), ONE_PLACE)
 def test_one_place_is_found(old: list[Any], new: list[Any], place: str) -> None:
     assert told(Cache.memory(), old, new) == place
+
+
+def with_tools(names: str, **more: Any) -> list[Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return [request(text, body={"tools": tools, **more}) for text in ("a", "b", "c")]
+
+
+def with_calls(ids: str, order: int = 1) -> list[Any]:
+    """Requests with the calls of tools and their results, in one order or the other."""
+    calls = [{"id": one, "function": {"name": "look"}} for one in ids]
+    results = [
+        {"role": "tool", "tool_call_id": one, "content": str(n)} for n, one in enumerate(ids)
+    ]
+    said = {"role": "assistant", "tool_calls": calls}
+    return [
+        request(body={"messages": [{"role": "user", "content": text}, said, *results[::order]]})
+        for text in ("a", "b", "c")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        pytest.param(with_tools("abc"), with_tools("bca"), "set AGENTS", id="tools"),
+        pytest.param(with_calls("ab"), with_calls("xy", -1), "set AGENTS", id="calls"),
+        pytest.param(
+            with_tools("abc", user="ann"),
+            with_tools("cba", user="bob"),
+            "set AGENTS and STEERING",
+            id="tools and who asks",
+        ),
+        pytest.param(with_tools("abc"), with_tools("abd"), "", id="another tool"),
+        pytest.param(
+            with_tools("abc"), [*with_tools("bca")[:2], request("z")], "", id="not all of them"
+        ),
+        pytest.param(
+            with_tools("abc", service_tier="flex"),
+            with_tools("abc", service_tier="auto"),
+            "",
+            id="what steers alone",
+        ),
+    ],
+)
+def test_a_ready_set_that_makes_all_equal_is_found(
+    old: list[Any], new: list[Any], place: str
+) -> None:
+    assert told(Cache.memory(), old, new) == place
+
+
+def test_a_set_is_told_with_its_option() -> None:
+    lines = lines_of(counted(6, 0, SOURCE), "disk:.cache", {}, ("set", "AGENTS"))
+    assert lines[-1] == (
+        "6 of 6 calls missed: each is equal to a stored one by the rules of AGENTS (--same FILE)"
+    )
 
 
 OTHERWISE = [

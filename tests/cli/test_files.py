@@ -281,6 +281,25 @@ def test_explain_names_the_nearest_request(run: CommandLine, url: str, tmp_path:
     assert run("explain", str(asked), "--url", url).status == 0
 
 
+def test_explain_takes_the_rules_of_a_cache(run: CommandLine, url: str, tmp_path: Path) -> None:
+    rules, body = tmp_path / "rules.toml", tmp_path / "body.json"
+    rules.write_text('[[rule]]\nignore = ["metadata"]\n')
+    request = chat("a", "")[0]
+    request["body"]["metadata"] = {"run": "1"}
+    put(url, request, chat("a", "b")[1])
+    body.write_text(json.dumps({**request["body"], "metadata": {"run": "2"}}))
+    told = ['equal by ignore("metadata"):', "  metadata.run: '1' → '2'"]
+    assert "\n  metadata.run: '1' → '2'" in run("explain", str(body), "--url", url).out
+    ruled = f"{url}{'&' if '?' in url else '?'}same={rules}"
+    for place, more in ((url, ("--same", str(rules))), (ruled, ())):
+        done = run("explain", str(body), "--url", place, *more)
+        assert done.status == 1
+        assert "an equal request is stored without rules (key" in done.out
+        assert done.out.splitlines()[-2:] == told
+    none = run("explain", str(body), "--url", url, "--same", "none.toml")
+    assert (none.status, "there is no such file" in none.err) == (2, True)
+
+
 def test_explain_refuses_what_is_nested_too_deeply(
     run: CommandLine, url: str, tmp_path: Path
 ) -> None:

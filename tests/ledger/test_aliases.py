@@ -36,7 +36,7 @@ def cache(store: Store) -> Cache:
 
 def test_a_run_finds_what_it_was_given(cache: Cache) -> None:
     (call,) = cache.runs()["by alias"].calls()
-    assert (call.outcome, call.key, call.rules) == ("hit", TWO, ("alias",))
+    assert (call.outcome, call.key, call.reason) == ("hit", TWO, "alias")
     assert [call.rules for call in cache.runs()["before"].calls()] == [(), ()]
     assert told(cache, "by alias") == ["one!"]
 

@@ -198,6 +198,16 @@ def test_the_mode_of_a_test(
     project.run(*args)
 
 
+def test_a_miss_names_the_ready_set_that_would_have_made_it_a_hit(project: Project) -> None:
+    body = "from sdk import told\ndef test_one(llm_cache):\n    told('Hello', user='{}')"
+    project.test(body.format("Ann"))
+    project.run()
+    project.test(body.format("Bob"))
+    out = project.run("--llm-cache=replay", failed=1)
+    assert "same=[*STEERING] (from cachewrap.same) would have made it equal to key" in out
+    assert "user: 'Ann' → 'Bob' (equal with STEERING in llm_cache_same)\n" in out
+
+
 def test_replay_asks_nobody_and_says_what_differs(project: Project) -> None:
     body = "from sdk import told\ndef test_one(llm_cache):\n    told('Hello {}', temperature={})"
     project.test(body.format("Ann", 0.2))

@@ -327,8 +327,8 @@ print(json.dumps([name in sys.modules for name in ("cachewrap.notebook", "html")
 MAKING = set("disk from_url jsonl memory redis".split())
 USING = set(
     """
-    aclose check clear close delete entries explain get keys mode reseed run runs samples seed set
-    store telling url
+    aclose alias aliases check clear close delete entries explain get keys mode reseed run runs
+    samples seed set store telling unalias url
     """.split()
 )
 

@@ -14,6 +14,7 @@ import pytest
 from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
+from cachewrap.entry import rules_between
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.request.canonical import canonical_body, plain_body
 from cachewrap.request.key import encode, key_of
@@ -329,6 +330,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat(result("a", "1"), result("b", "2")),
         chat(result("b", "2"), result("a", "1")),
     ),
+    "results of calls that have one id": (
+        in_call_order,
+        chat(calls("a", "a"), result("a", "1"), result("a", "2")),
+        chat(calls("a", "a"), result("a", "2"), result("a", "1")),
+    ),
     "messages": (
         in_call_order,
         chat({"role": "a"}, {"role": "b"}),
@@ -367,6 +373,15 @@ def test_what_was_taken_says_from_where(same: Any, one: Any, other: Any) -> None
     found = [rules(same).apply(request) for request in (one, other)]
     assert found[0].request == found[1].request
     assert found[0].by != found[1].by
+
+
+def test_a_rule_that_is_there_twice_is_told_as_well() -> None:
+    twice = rules([replace("ab", "b"), replace("ab", "b")])
+    one, two, three = (twice.apply(call(t=text)).by for text in ("aab", "ab", "b"))
+    assert len(one) == 2
+    for first, second in ((one, two), (two, three), (one, three), (three, one)):
+        assert rules_between(first, second) == ('replace("ab", "b")',)
+    assert rules_between(one, one) == ()
 
 
 # -- what a declaration says -----------------------------------------------------------------------
