@@ -309,7 +309,8 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded; where its key is known it may still be to be encoded.
+        asked: the canonical request, encoded; where its key is known it may still be to be encoded,
+            which is done at once: a call may change what it was given.
         key: its key, where that is known.
         by: the rules of equality that changed it.
 
@@ -317,8 +318,9 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("_asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
+    __slots__ = ("asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
 
+    asked: bytes
     source: str
 
     def __init__(
@@ -332,20 +334,14 @@ class FunctionExchange(Exchange[Any]):
         self.decorated = decorated
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._asked = asked
-        self.key = key or key_of(decorated.prefix, asked)  # type: ignore[arg-type]
+        told: Any = asked
+        if type(asked) is not bytes:
+            told = encode(asked) if type(asked) is dict else b"".join(told)
+        self.asked = told  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.key = key or key_of(decorated.prefix, told)
         self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
-
-    @property
-    def asked(self) -> bytes:
-        asked = self._asked
-        if type(asked) is bytes:
-            return asked
-        told: bytes = encode(asked) if type(asked) is dict else b"".join(asked)  # type: ignore[arg-type]
-        self._asked = told
-        return told
 
     @property
     def policy(self) -> Policy:
