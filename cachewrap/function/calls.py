@@ -246,38 +246,30 @@ class Decorated:
 
         Raises `TypeError` for arguments that do not fit, and `UnkeyableError`.
         """
-        request = self.request(args, kwargs)
-        rules = cache.policy.same
-        if rules is None:
-            return FunctionExchange(self, cache, encode(request))
-        counted, by = rules.apply(request)
-        key, _ = hashed(rules.prefix(self.salt), counted)
-        return FunctionExchange(self, cache, request, key, by)
-
-    def keyed_under(
-        self, rules: Rules, arguments: dict[str, Any]
-    ) -> tuple[str, dict[str, Any], By]:
-        """The key of a call under rules of equality, its canonical request, and what changed it.
-
-        Args:
-            rules: the rules.
-            arguments: in canonical form.
-        """
-        request = {**self.told.head, "arguments": arguments}
-        counted, by = rules.apply(request)
-        return hashed(rules.prefix(self.salt), counted)[0], request, by
-
-    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
             head = self.head()
             if self._key is not None:
-                given = canonical(self._key(*args, **kwargs), where="key")
-                return {**head, "key": given}
-            arguments = canonical(self.bind(*args, **kwargs))
+                request = {**head, "key": canonical(self._key(*args, **kwargs), where="key")}
+            else:
+                request = {**head, "arguments": canonical(self.bind(*args, **kwargs))}
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
-        return {**head, "arguments": arguments}
+        rules = cache.policy.same
+        if rules is None:
+            return FunctionExchange(self, cache, encode(request))
+        key, by = self.keyed_under(rules, request)
+        return FunctionExchange(self, cache, request, key, by)
+
+    def keyed_under(self, rules: Rules, request: dict[str, Any]) -> tuple[str, By]:
+        """The key of a canonical request under rules of equality, and what changed it.
+
+        Raises `UnkeyableError`.
+        """
+        try:
+            counted, by = rules.apply(request)
+            return hashed(rules.prefix(self.salt), counted)[0], by
+        except UnkeyableError as error:
+            raise UnkeyableError(f"{self.source}: {error}") from None
 
     def head(self) -> dict[str, Any]:
         """What all requests of the function say now. Raises `UnkeyableError`."""
