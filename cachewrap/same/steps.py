@@ -17,6 +17,13 @@ GONE: Final = object()
 """In place of a value that is taken out."""
 
 
+@dataclass(slots=True)
+class Taken:
+    """A value that is to be taken out, at its place until all that is to be taken out is found."""
+
+    value: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A step to the member of an object."""
@@ -54,6 +61,8 @@ class Having:
 Step: TypeAlias = Named | Every | At | Having
 
 EVERY: Final = Every()
+ANY: Final = Having((), frozenset(), absent=True)
+"""All items of a list; of an object, the object itself."""
 
 
 def _text(value: Any) -> str | None:
@@ -62,7 +71,7 @@ def _text(value: Any) -> str | None:
         return value
     if value is None or type(value) in (bool, int, float):
         return json.dumps(value)
-    return None
+    return _text(value.value) if type(value) is Taken else None
 
 
 # How objects, and what JSON has no form for, stand in a canonical request: behind which of its
@@ -86,8 +95,10 @@ def _tag(value: Any) -> str:
 
 
 def opened(value: Any) -> Any:
-    """A value that was encoded already, decoded; any other as it is."""
-    return msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
+    """A value that was encoded already, decoded, or is to be taken out; any other as it is."""
+    if type(value) is msgspec.Raw:
+        return msgspec.msgpack.decode(value)
+    return value.value if type(value) is Taken else value
 
 
 def member(value: Any, name: str) -> Any:
@@ -275,8 +286,9 @@ def _in_pairs(
         found.append(pair)
     if len(found) == len(pairs):
         return value if all(map(_is, found, pairs)) else {tag: found}
-    # A single member has no order.
-    return dict(found) if tag == "!members" and len(found) < 2 else {tag: found}
+    if tag == "!members" and len(found) < 2:  # a single member has no order
+        tag = "!dict" if found and found[0][0][:1] == "!" else ""
+    return {tag: found} if tag else dict(found)
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -407,7 +419,7 @@ def _tagged_texts(
     if tag in _PAIRED and type(held) is list:
         pairs = [
             pair
-            if pair[0] in skipped
+            if type(pair[0]) is str and pair[0] in skipped
             else [pair[0], texts_changed(pair[1], change, skipped, settled)]
             for pair in held
         ]
