@@ -151,13 +151,18 @@ def with_member(value: Any, name: str, new: Any) -> Any:
 
 def put(value: dict[str, Any], name: str, new: Any) -> dict[str, Any]:
     copied = value.copy()
-    if new is GONE:
-        del copied[name]
-        if len(copied) == 1 and (tag := _tag(copied)):  # it is to be taken for no tagged value
-            return {"!dict": [[tag, copied[tag]]]}
-    else:
+    if new is not GONE:
         copied[name] = new
-    return copied
+        return copied
+    del copied[name]
+    return _untagged(copied)
+
+
+def _untagged(left: dict[str, Any]) -> dict[str, Any]:
+    """What is left of an object, which is to be taken for no tagged value."""
+    if len(left) == 1 and (tag := _tag(left)):
+        return {"!dict": [[tag, left[tag]]]}
+    return left
 
 
 def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> Any:
@@ -187,8 +192,13 @@ def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> A
                 old = value[name]
                 new = rewritten(old, steps, at + 1, change)
                 if new is not old:
-                    found = put(found, name, new)
-            return found
+                    if found is value:
+                        found = value.copy()
+                    if new is GONE:
+                        del found[name]
+                    else:
+                        found[name] = new
+            return found if len(found) == len(value) else _untagged(found)
         return value
     if kind is list:
         return _in_list(value, step, steps, at, change)
@@ -286,9 +296,11 @@ def _in_pairs(
         found.append(pair)
     if len(found) == len(pairs):
         return value if all(map(_is, found, pairs)) else {tag: found}
-    if tag == "!members" and len(found) < 2:  # a single member has no order
-        tag = "!dict" if found and found[0][0][:1] == "!" else ""
-    return {tag: found} if tag else dict(found)
+    if not found:
+        return {}
+    if tag == "!members" and len(found) == 1 and type(found[0][0]) is str:  # it has no order
+        return _untagged(dict(found))
+    return {tag: found}
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -399,7 +411,9 @@ def texts_changed(
             ) and name not in skipped:
                 new = texts_changed(old, change, skipped, settled)
                 if new is not old:
-                    members = put(members, name, new)
+                    if members is value:
+                        members = value.copy()
+                    members[name] = new
         return members
     if kind is msgspec.Raw:
         plain = msgspec.msgpack.decode(value)

@@ -105,6 +105,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat({"role": "user", "name": "a"}),
         chat({"role": "user", "name": "b"}),
     ),
+    "every member, whatever it is called": (
+        ignore("m.*", "n.*"),
+        call(m={"": 1, "!b": 2}, n={"$": 1}),
+        call(m={}, n={"!dict": [["!tuple", 1]]}),
+    ),
     "items, each at its place before another is left out": (
         ignore("l[0]", "l[1]", "l[-1]", "l[1]"),
         call(l=[1, 2, 3, 4]),
