@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
+from operator import is_
 from types import SimpleNamespace
 from typing import (
     TYPE_CHECKING,
@@ -172,6 +173,7 @@ class Decorated:
         self._fingerprint: Any = _UNTOLD
         self._constants: Constants | None = None
         self.told = _UNTOLD
+        self._ruled: tuple[Rules, Told, Keyer] | None = None
 
     @property
     def is_simple(self) -> bool:
@@ -257,14 +259,21 @@ class Decorated:
     def keyed_under(
         self, rules: Rules, arguments: dict[str, Any]
     ) -> tuple[str, dict[str, Any], By]:
-        """The key of a call under rules of equality, its canonical request, and what changed it.
-
-        Args:
-            rules: the rules.
-            arguments: in canonical form.
-        """
-        request = {**self.told.head, "arguments": arguments}
+        """The key of a call under rules, given canonical arguments; its request, what changed it."""
+        told = self.told
+        request = {**told.head, "arguments": arguments}
         counted, by = rules.apply(request)
+        part = counted.get("arguments")
+        if type(part) is dict and len(counted) == len(request):
+            ruled = self._ruled
+            if ruled is None or ruled[0] is not rules or ruled[1] is not told:
+                prefix, names = rules.prefix(self.salt), parameters_of(self.plain)
+                ruled = rules, told, make_keyer(prefix, told.head, "arguments", names)
+                self._ruled = ruled
+            if all(map(is_, told.head.values(), counted.values())):
+                keyed = ruled[2](part.copy())
+                if keyed is not None:
+                    return keyed[0], request, by
         return hashed(rules.prefix(self.salt), counted)[0], request, by
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -152,6 +152,13 @@ class Path:
         return any(type(step) is At or type(step) is Having for step in self._steps)
 
     @property
+    def is_steady(self) -> bool:
+        """Whether no change of what stands there changes to where it leads."""
+        last = self._steps[-1] if self._steps else None
+        conditions = (step.names for step in self._steps if type(step) is Having)
+        return isinstance(last, Named) and not any(last.name in names for names in conditions)
+
+    @property
     def names(self) -> list[str]:
         """The names in it, without what only chooses among items, and the part it begins in."""
         names = [step.name for step in self._steps if type(step) is Named]

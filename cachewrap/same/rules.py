@@ -186,8 +186,8 @@ class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
     __slots__ = (
-        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign", "_text"),
-        "_where",
+        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign"),
+        *("_steady", "_text", "_where"),
     )
 
     def __init__(
@@ -216,6 +216,7 @@ class _Replace(Rule):
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+        self._steady = where is not None and len(where) == 1 and where[0].is_steady
         self._inside = where is not None and all(path.first == _MESSAGES for path in where)
         self._last: tuple[Any, Any, list[Any]] | None = None
 
@@ -269,18 +270,31 @@ class _Replace(Rule):
             new = "".join((*made, value[end:]))
             return value if new == value else new
 
+        rest: list[Any] = []
+        steady, seen = self._steady, 0
+
+        def changed(value: Any) -> Any:
+            nonlocal seen
+            if type(value) is str:
+                new = change(value)
+            else:
+                new = texts_changed(value, change, _NONE, self._numbered)
+            if steady:
+                seen += 1
+                if new is not value:
+                    texts_before(value, new, [seen], rest)
+            return new
+
         if self._where is not None:
             for path in self._where:
-                request = path.rewrite(
-                    request, lambda value: texts_changed(value, change, _NONE, self._numbered)
-                )
+                request = path.rewrite(request, changed)
         elif (part := part_of(request)) != "":
             held: Any = request if part is None else request[part]
             new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)
             if new is not held:
                 request = new if part is None else {**request, part: new}
-        rest: list[Any] = []
-        texts_before(before, request, [], rest)
+        if not steady:
+            texts_before(before, request, [], rest)
         return request, rest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, Final, TypeAlias
 
@@ -50,6 +50,12 @@ class Having:
     names: tuple[str, ...]
     values: frozenset[str]
     absent: bool = False
+    is_usual: bool = field(init=False, compare=False)
+    """Whether it is one member that has one of some texts, which are of no other value."""
+
+    def __post_init__(self) -> None:
+        words = all(one[:1].isalpha() and one not in _WORDS for one in self.values)
+        object.__setattr__(self, "is_usual", len(self.names) == 1 and words and not self.absent)
 
     def fits(self, item: Any) -> bool:
         """Whether an item has it."""
@@ -57,6 +63,8 @@ class Having:
             item = member(item, name)
         return (_text(item) in self.values) is not self.absent
 
+
+_WORDS: Final = frozenset({"true", "false", "null", "NaN", "Infinity"})
 
 Step: TypeAlias = Named | Every | At | Having
 
@@ -214,19 +222,7 @@ def _in_list(
     elif step is EVERY:
         chosen = _going_on(value, steps, at + 1)
     elif type(step) is Having:
-        if len(step.names) == 1 and not step.absent:  # as most are
-            (name,), values, fits = step.names, step.values, step.fits
-            chosen = [
-                i
-                for i, item in enumerate(value)
-                if (
-                    held in values
-                    if type(item) is dict and type(held := item.get(name)) is str
-                    else fits(item)
-                )
-            ]
-        else:
-            chosen = [i for i, item in enumerate(value) if step.fits(item)]
+        chosen = _fitting(value, step)
     else:
         return value
     found, taken = value, False
@@ -239,6 +235,17 @@ def _in_list(
             found[index] = new
             taken = taken or new is GONE
     return [item for item in found if item is not GONE] if taken else found
+
+
+def _fitting(value: list[Any], step: Having) -> Iterable[int]:
+    """The places of the items that fit."""
+    if step.is_usual:
+        (name,), values = step.names, step.values
+        try:
+            return [i for i, item in enumerate(value) if item[name] in values]
+        except (KeyError, TypeError):
+            pass  # one that has no such member, or is another thing
+    return [i for i, item in enumerate(value) if step.fits(item)]
 
 
 def _going_on(value: list[Any], steps: tuple[Step, ...], at: int) -> Iterable[int]:

@@ -399,6 +399,26 @@ def test_it_is_not_equal(name: str) -> None:
             call(l=[["a", "b"], ["b", "a"]]),
         ),
         (renumber("l[*]"), call(l=["a", "b"]), call(l=["b", "a"])),
+        (
+            replace("[ab]", "x", where="l[k=a|x].k"),
+            call(l=[{"k": "a"}, {"k": "x"}, {"k": "b"}]),
+            call(l=[{"k": "x"}, {"k": "a"}, {"k": "b"}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a|b].k"),
+            call(l=[{"k": "a"}, {"k": "x"}]),
+            call(l=[{"k": "x"}, {"k": "a"}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a].c"),
+            call(l=[{"k": "a", "c": "x"}, {"k": "b", "c": "a"}, {"k": "a", "c": ["x", "b"]}]),
+            call(l=[{"k": "a", "c": "a"}, {"k": "b", "c": "a"}, {"k": "a", "c": ["x", "x"]}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a].c"),
+            call(l=[{"k": "a", "c": "x"}, {"k": "a", "c": "a"}, {"k": 1, "c": "a"}]),
+            call(l=[{"k": "a", "c": "a"}, {"k": "a", "c": "x"}, {"k": 1, "c": "a"}]),
+        ),
     ],
 )
 def test_what_was_taken_says_from_where(same: Any, one: Any, other: Any) -> None:
@@ -696,6 +716,9 @@ def test_what_is_equal_is_equal_before_or_told_apart(first: Any, second: Any, da
                 replace(r"\d", "N"),
                 replace("[ab]1?", "x", numbered=True),
                 replace("a|b1", "", where="a"),
+                replace("a|b1", "b", where="a[id=a|b].id"),
+                replace("a|b1", "b", where="a[*].b"),
+                ignore("a[0]", "a[-1]", "a[id=a].id", "b.*"),
                 replace("[ab]", "7"),
             ),
             *(renumber("*.id", "a[*]", "b"), renumber("a"), sorted_by_name("a"), in_call_order),
