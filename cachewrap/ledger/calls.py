@@ -69,9 +69,9 @@ class Call:
         path: the blocks inside the run that it was made in, outermost first, with ``/`` between.
         place: the URL of the cache that served it; ``""`` for that of the run.
         reason: why it went past the cache, or its answer was not stored, or the type of the error
-            that it raised.
+            that it raised; of a hit that an alias led to ``"alias"``.
         rules: of an answer that was stored for another request, the rules of equality without
-            which it were not this one's; ``"alias"`` where an alias led to it.
+            which it were not this one's.
     """
 
     number: int

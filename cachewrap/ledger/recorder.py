@@ -27,6 +27,9 @@ _NUMBERS: Final = {
 }
 _FAILED: Final = OUTCOMES.index(FAILED)
 
+ALIAS: Final = "alias"
+"""Why a call is a hit that was answered by the entry of another key."""
+
 CUT_OFF: Final = "cut off"
 """Why the answer of a call is not stored whose caller has left before its end."""
 
@@ -317,10 +320,8 @@ class Began:
     def finished(self, reply: Any, model: str, details: Details) -> None:
         """Tell how it was answered."""
         entry = reply.entry or reply.unkept
-        stored = reply.entry is not None
-        self.ended(
-            *(reply.outcome, entry, model, details, reply.reason), stored=stored, rules=reply.by
-        )
+        stored, reason = reply.entry is not None, ALIAS if reply.alias else reply.reason
+        self.ended(reply.outcome, entry, model, details, reason, stored=stored, rules=reply.by)
 
     def failed(self, reason: str) -> None:
         """Tell that it raised."""

@@ -128,6 +128,21 @@ def test_an_alias_without_an_answer_of_its_own_leaves_nothing(light: Lights) -> 
         assert list(light.cache.store.keys()) == [light.key(ON)]
 
 
+def test_who_hears_of_calls_hears_that_an_alias_led_to_the_answer(
+    lights: Lights, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "cachewrap.calls")
+    with lights.cache:
+        lights.ask(ON)
+    lights.alias(ALIKE, ON)
+    with lights.cache:
+        lights.ask(ALIKE)
+        lights.ask(ON)
+    told = [record.cachewrap["alias"] for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == ["", lights.key(ON), ""]
+    assert [record.message.rpartition(", ")[2] for record in caplog.records][1] == "by alias"
+
+
 def test_an_alias_can_be_given_another_target(light: Lights) -> None:
     with light.cache:
         light.ask(ON), light.ask(ALIKE)

@@ -198,8 +198,55 @@ def test_its_name_its_code_and_what_it_reads_are_in_the_key(
 
 def test_a_function_needs_a_name() -> None:
     for given in (lambda request: request, partial(lower), object()):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError, match=r"no name|list of rules"):
             Cache.memory(same=[given])  # type: ignore[list-item]
+
+
+class Rulebook:
+    def rule(self, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    @classmethod
+    def common(cls, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+
+async def later(request: dict[str, Any]) -> dict[str, Any]:
+    return request
+
+
+def one_by_one(request: dict[str, Any]) -> Any:
+    yield request
+
+
+def with_default(least: int) -> Any:
+    def rule(request: dict[str, Any], least: int = least, *, most: int = 3) -> dict[str, Any]:
+        return {**request, "least": least, "most": most}
+
+    return rule
+
+
+def test_what_is_not_in_the_key_is_refused() -> None:
+    for given in (Rulebook().rule, Rulebook.common, later, one_by_one):
+        with pytest.raises(ConfigurationError, match=r"a method|gives no request"):
+            Cache.memory(same=[given])  # type: ignore[list-item]
+    two = [Cache.memory(same=[with_default(least)]).policy.same for least in (1, 2)]
+    assert two[0] != two[1]
+
+
+def test_a_function_that_reads_something_else_now_makes_nothing_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = Cache.memory(same=[lower]).policy.same
+    assert rules is not None
+    asked = {"function": "f", "arguments": {"prompt": "ABC"}}
+    rules = pickle.loads(pickle.dumps(rules))
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "LAST", 3)
+        with pytest.warns(CacheWarning, match="other values than when"):
+            assert rules.apply(asked).request is asked
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
 
 
 def raises(request: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +262,12 @@ def gives_nonsense(request: dict[str, Any]) -> dict[str, Any]:
     return {"a": object()}
 
 
-@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense])
+def gives_an_empty_one(request: dict[str, Any]) -> dict[str, Any]:
+    request.clear()
+    return request
+
+
+@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense, gives_an_empty_one])
 def test_one_that_fails_costs_a_miss_and_one_warning(function: Any, upstream: Upstream) -> None:
     complete = Function("sync", upstream.answer)
     with Cache.memory(same=[function]), warnings.catch_warnings(record=True) as caught:

@@ -104,14 +104,14 @@ def test_who_joined_the_call_of_another_request_is_among_them(ask: Any) -> None:
     assert (cache.stats.joined, cache.stats.hits_by_rule) == (1, 1)
 
 
-def test_a_hit_that_an_alias_led_to_says_so_and_needed_no_rule(cache: Cache) -> None:
+def test_a_hit_that_an_alias_led_to_is_none_by_rule(cache: Cache) -> None:
     with cache.run("trial"):
         asking.complete("on")
         asked = [asking.complete.cache_key(prompt) for prompt in ("lights on", "on")]
         cache.alias(*asked)
         assert asking.complete("lights on", model="another") == "on!"
     (_, hit) = cache.runs()["trial"].calls()
-    assert (hit.outcome, hit.rules, hit.key) == ("hit", ("alias",), asked[0])
+    assert (hit.outcome, hit.reason, hit.rules, hit.key) == ("hit", "alias", (), asked[0])
     assert (cache.stats.hits_by_alias, cache.stats.hits_by_rule) == (1, 0)
     assert "1 of 2 calls answered from here, 1 of them by alias," in summary(cache.stats, "here")
     assert "1 by alias" in cache.stats._repr_html_()
