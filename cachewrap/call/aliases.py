@@ -64,7 +64,7 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     if wrong is None:
         gone = "has expired" if seen is not None else "is no longer stored"
         wrong = CorruptEntryError(f"it is an alias of {target[:12]}…, which {gone}")
-    return Absent(stale, wrong if terms.mode == "replay" else None)
+    return Absent(stale, wrong if terms.mode == "replay" else None, stays=stale is None)
 
 
 def _check_led(exchange: Exchange[Any], entry: Entry) -> None:

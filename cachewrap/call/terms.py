@@ -302,12 +302,14 @@ class Absent:
         lease: under which an open response is asked for; it is given back when that is kept.
         alias: what is stored there instead, of which it is not known yet where it leads: whoever
             reads its target asks `found_by`.
+        stays: whether an alias is there that leads to what cannot be read now, and stays.
     """
 
     stale: bytes | None = None
     why: CachewrapError | None = None
     lease: OpenLease | None = field(default=None, compare=False)
     alias: Alias | None = None
+    stays: bool = field(default=False, compare=False)
 
 
 ABSENT: Final = Absent()

@@ -581,7 +581,7 @@ class Oracle:
 
     def answer(self, prompt: str) -> str | None:
         led = self.aliases.get(prompt, "")
-        if led in self.answers and led not in self.aliases:
+        if led in self.answers:
             return self.answers[led]
         return self.answers.get(prompt)
 
