@@ -68,7 +68,7 @@ def command(
 
     The key of an entry that was stored without its request, or with one that scrub= changed,
     cannot be checked, nor can that of a function whose seed= is not among those that are tried, nor
-    that of a request which rules of equality changed, without these rules (--same).
+    that of a request which rules of equality changed, without these rules: --same, or the URL's.
     Exits with 1 if an entry is damaged, or stands under a wrong key, or is an alias of what is no
     longer stored.
 

@@ -157,19 +157,19 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
                 yield from _of_body(inner, value[inner])
         elif name == "arguments" and type(value) is dict:
             for inner in sorted(value):
-                yield from _of_argument(_dotted("", inner), inner, value[inner], _DEEP)
+                yield from _of_argument(dotted("", inner), inner, value[inner], _DEEP)
         elif name in ("headers", "query") and type(value) is dict:
             start = "headers" if name == "headers" else "$.query"
             for inner in sorted(value):
                 tracks = _TRACKING_HEADER.fullmatch(inner) is not None
                 zone = Zone.TRACKS if tracks else Zone.EXACT
-                yield Piece(_dotted(start, inner), zone, value[inner])
+                yield Piece(dotted(start, inner), zone, value[inner])
         else:
             yield Piece(f"$.{name}", Zone.EXACT, value)
 
 
 def _of_body(name: str, value: Any) -> Iterator[Piece]:
-    path = _dotted("", name)
+    path = dotted("", name)
     if name in _IN_BODIES or _TRACKS.fullmatch(name):
         yield Piece(path, Zone.TRACKS, value)
     elif name in _CONVERSATIONS:
@@ -197,10 +197,10 @@ def _of_argument(path: str, name: str, value: Any, room: int) -> Iterator[Piece]
         yield Piece(path, Zone.STEERS, value)
     elif name in _TOOLS:
         yield Piece(path, Zone.DESCRIBES, value)
-    elif type(value) is dict and room and not any(inner[:1] == "!" for inner in value):
+    elif type(value) is dict and room and not any(map(is_tag, value)):
         yield Piece(path, Zone.EXACT, None)  # what has no members is told from what is missing
         for inner in sorted(value):
-            yield from _of_argument(_dotted(path, inner), inner, value[inner], room - 1)
+            yield from _of_argument(dotted(path, inner), inner, value[inner], room - 1)
     else:
         yield Piece(path, Zone.SAID, value)
 
@@ -223,11 +223,17 @@ def _conversation(path: str, value: Any) -> Iterator[Piece]:
             yield Piece(f"{path}[*]", Zone.SAID, item)
 
 
-def _dotted(path: str, name: str) -> str:
+def dotted(path: str, name: str) -> str:
+    """The path to a member of what is at a path."""
     if _PLAIN.fullmatch(name):
         return f"{path}.{name}" if path else name
     shown = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'{path}["{shown}"]'
+
+
+def is_tag(name: str) -> bool:
+    """Whether a name is none of a member: it says of what kind an object is."""
+    return name[:1] == "!"
 
 
 # -- outlines ------------------------------------------------------------------------------------

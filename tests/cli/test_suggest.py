@@ -118,6 +118,11 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
         ['ignore("metadata.request_id")'],
     ),
     (
+        "a field of metadata whose name has dots",
+        [told("Be brief.", metadata={"run.id": one, "team": "a"}) for one in IDS],
+        ['ignore("metadata[\\"run.id\\"]")'],
+    ),
+    (
         "metadata with many fields",
         [told("Be brief.", metadata=dict.fromkeys("abc", one)) for one in IDS],
         ['ignore("metadata")'],
