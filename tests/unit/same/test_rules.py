@@ -81,6 +81,8 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
 
 CALLED = [{"type": "function_call", "call_id": one} for one in "ab"]
 PUT = [{"type": "function_call_output", "call_id": one, "output": one} for one in "ab"]
+TWICE = [result("b", "3"), result("a", "4")]
+SHELLS = [{"type": "local_shell_call", "id": one} for one in "ab"]
 SYSTEM = {"role": "system", "content": "Today is 2026-11-29."}
 LATER = {"role": "system", "content": "Today is 2026-11-30."}
 DATE = replace(r"\d{4}-\d\d-\d\d", "…", where="messages[role=system].content")
@@ -226,6 +228,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat(calls("a", "b"), result("a", "1"), result("b", "2")),
         chat(calls("a", "b"), result("b", "2"), result("a", "1")),
     ),
+    "results of calls that have the ids of calls before": (
+        in_call_order,
+        chat(calls("a", "b"), result("a", "1"), result("b", "2"), calls("b", "a"), *TWICE),
+        chat(calls("a", "b"), result("b", "2"), result("a", "1"), calls("b", "a"), *TWICE[::-1]),
+    ),
     "results in one message": (
         in_call_order,
         chat(used("a", "b"), results(("a", "1"), ("b", "2"))),
@@ -361,6 +368,28 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         in_call_order,
         chat(result("a", "1"), result("b", "2")),
         chat(result("b", "2"), result("a", "1")),
+    ),
+    "results in front of their calls": (
+        in_call_order,
+        chat(result("a", "1"), result("b", "2"), calls("a", "b")),
+        chat(result("b", "2"), result("a", "1"), calls("a", "b")),
+    ),
+    "what people say to calls": (
+        in_call_order,
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ab")),
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ba")),
+    ),
+    "results that are named by another id than their call's": (
+        in_call_order,
+        http({"input": [*SHELLS, *(one | {"type": "local_shell_call_output"} for one in SHELLS)]}),
+        http(
+            {
+                "input": [
+                    *SHELLS,
+                    *(one | {"type": "local_shell_call_output"} for one in SHELLS[::-1]),
+                ]
+            }
+        ),
     ),
     "results of calls that have one id": (
         in_call_order,
