@@ -259,7 +259,7 @@ class Decorated:
     def keyed_under(
         self, rules: Rules, arguments: dict[str, Any]
     ) -> tuple[str, dict[str, Any], By]:
-        """Of a call under rules, given canonical arguments: its key, its request, what changed it."""
+        """The key, given canonical arguments, of a call under rules; its request; what changed it."""
         told = self.told
         request = {**told.head, "arguments": arguments}
         counted, by = rules.apply(request)

@@ -122,6 +122,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         call(l=[{"n": 1, "x": {"y": 1}}, {"n": 2}]),
         call(l=[{"x": 2, "n": 1}]),
     ),
+    "texts at places of several paths": (
+        replace("ab", "", where=["l[1].x", "l[*]", "l[n=1]", "l[n=1].x", "l[1].y"]),
+        call(l=["1ab", {"x": "1ab", "y": ["ab"], "n": 1}]),
+        call(l=["1", {"x": "1", "y": [""], "n": 1}]),
+    ),
     "texts beside names that are no text": (
         replace("b.?", "b"),
         call(t={"!dict": [[{"!tuple": [1, 2]}, "b1"], [{"!bytes": "YQ=="}, "b2"]]}),
@@ -323,6 +328,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         DATE,
         chat({"role": "user", "content": "2026-11-29"}),
         chat({"role": "user", "content": "2026-11-30"}),
+    ),
+    "what is found in a text that was replaced": (
+        replace("ab", "", where=["l[*]", "l", "l[0].x", "l[0]"]),
+        call(l=["aabb", {"x": "aabb"}]),
+        call(l=["", {"x": ""}]),
     ),
     "a model": (replace(r"\d+", "N"), chat(model="m-1"), chat(model="m-2")),
     "a number": (replace(r"\d+", "N"), chat(n=1), chat(n=2)),
