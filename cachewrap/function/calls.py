@@ -259,7 +259,7 @@ class Decorated:
     def keyed_under(
         self, rules: Rules, arguments: dict[str, Any]
     ) -> tuple[str, dict[str, Any], By]:
-        """The key, given canonical arguments, of a call under rules; its request; what changed it."""
+        """The key of a call under rules, its request, and the rules that changed it."""
         told = self.told
         request = {**told.head, "arguments": arguments}
         counted, by = rules.apply(request)
