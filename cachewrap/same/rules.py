@@ -23,7 +23,15 @@ from cachewrap.same.orders import (
 )
 from cachewrap.same.paths import Path, part_of
 from cachewrap.same.signs import sign_of
-from cachewrap.same.steps import GONE, Taken, items, texts_before, texts_changed, with_items
+from cachewrap.same.steps import (
+    GONE,
+    Taken,
+    items,
+    opened,
+    texts_before,
+    texts_changed,
+    with_items,
+)
 
 Request: TypeAlias = dict[str, Any]
 
@@ -186,7 +194,7 @@ class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
     __slots__ = (
-        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign"),
+        *("_inside", "_last", "_numbered", "_over", "_pattern", "_plain", "_search", "_sign"),
         *("_steady", "_text", "_where"),
     )
 
@@ -216,6 +224,9 @@ class _Replace(Rule):
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+        # Where paths may lead to one place, what is replaced there once is not searched again.
+        over = where is not None and len({path.first for path in where}) < len(where)
+        self._over = [path.loosened() for path in reversed(where or ())] if over else []
         self._steady = where is not None and len(where) == 1 and where[0].is_steady
         self._inside = where is not None and all(path.first == _MESSAGES for path in where)
         self._last: tuple[Any, Any, list[Any]] | None = None
@@ -283,11 +294,13 @@ class _Replace(Rule):
                 seen += 1
                 if new is not value:
                     texts_before(value, new, [seen], rest)
-            return new
+            return Taken(new) if self._over and new is not value else new
 
         if self._where is not None:
             for path in self._where:
                 request = path.rewrite(request, changed)
+            for path in self._over:
+                request = path.rewrite(request, opened)
         elif (part := part_of(request)) != "":
             held: Any = request if part is None else request[part]
             new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)

@@ -19,7 +19,10 @@ GONE: Final = object()
 
 @dataclass(slots=True)
 class Taken:
-    """A value that is to be taken out, at its place until all that is to be taken out is found."""
+    """A value that a rule is done with, at its place until the rule has gone all its ways.
+
+    It is to be taken out, or has taken the place of another.
+    """
 
     value: Any
 
@@ -103,7 +106,7 @@ def _tag(value: Any) -> str:
 
 
 def opened(value: Any) -> Any:
-    """A value that was encoded already, decoded, or is to be taken out; any other as it is."""
+    """A value that was encoded already, decoded, or that a rule is done with; else as it is."""
     if type(value) is msgspec.Raw:
         return msgspec.msgpack.decode(value)
     return value.value if type(value) is Taken else value

@@ -13,7 +13,7 @@ from colours import COLOURS, Function, Upstream
 from pydantic import BaseModel
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError, llm_cached
-from cachewrap.same import ignore, renumber, replace
+from cachewrap.same import AGENTS, STEERING, ignore, renumber, replace, sorted_by_name
 from cachewrap.stores.base import Store
 
 DAY = replace(r"day \d+", "day …")
@@ -276,3 +276,35 @@ def test_one_that_fails_costs_a_miss_and_one_warning(function: Any, upstream: Up
     told = [str(one.message) for one in caught if issubclass(one.category, CacheWarning)]
     assert len(told) == 1
     assert f"{function.__name__} cannot be applied" in told[0]
+
+
+# -- one key, whatever way a call takes ------------------------------------------------------------
+
+
+def more(request: dict[str, Any]) -> dict[str, Any]:
+    return {**request, "more": len(request["arguments"])}
+
+
+ANY_RULES: list[Any] = [
+    *(ignore("what.q"), ignore("$.code"), replace("a", "b"), renumber("what[*]"), more),
+    *(replace("a", "b", where="what"), sorted_by_name("what"), [*AGENTS, *STEERING]),
+]
+ANYTHING: list[Any] = [
+    *("a", "\ud800a", b"a", 2**70, [2**70, 5, 5], 1e300, ("a", "b"), {"": "a", "$": "a"}),
+    *({(1, 2): "a"}, {"!x": "a"}, {"q": 1, "!tuple": ["a"]}, {"\ud800": "a", "q": 1}),
+    *({"q": {"properties": {"z": "a", "b": 1}}}, {"properties": {"q": 1, "!tuple": ["a"]}}),
+    [{"role": "user", "content": "a" * 5000}, {"role": "tool", "tool_call_id": "a"}],
+]
+
+
+@pytest.mark.parametrize("rule", ANY_RULES, ids=str)
+def test_a_call_has_the_key_that_is_told_of_it(rule: Any) -> None:
+    @llm_cached
+    def ask(what: Any = None, messages: Any = ()) -> str:
+        return "answer"
+
+    with Cache.memory(same=rule) as cache:
+        for given in ANYTHING:
+            for call in ({"what": given}, {"messages": [given]}):
+                ask(**call)
+                assert ask.cache_key(**call) in [entry.key for entry in cache.entries()]

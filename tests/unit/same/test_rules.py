@@ -81,6 +81,8 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
 
 CALLED = [{"type": "function_call", "call_id": one} for one in "ab"]
 PUT = [{"type": "function_call_output", "call_id": one, "output": one} for one in "ab"]
+TWICE = [result("b", "3"), result("a", "4")]
+SHELLS = [{"type": "local_shell_call", "id": one} for one in "ab"]
 SYSTEM = {"role": "system", "content": "Today is 2026-11-29."}
 LATER = {"role": "system", "content": "Today is 2026-11-30."}
 DATE = replace(r"\d{4}-\d\d-\d\d", "…", where="messages[role=system].content")
@@ -119,6 +121,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         ignore("l[n=1].n", "l[n=1].x", "l[n=2]"),
         call(l=[{"n": 1, "x": {"y": 1}}, {"n": 2}]),
         call(l=[{"x": 2, "n": 1}]),
+    ),
+    "texts at places of several paths": (
+        replace("ab", "", where=["l[1].x", "l[*]", "l[n=1]", "l[n=1].x", "l[1].y"]),
+        call(l=["1ab", {"x": "1ab", "y": ["ab"], "n": 1}]),
+        call(l=["1", {"x": "1", "y": [""], "n": 1}]),
     ),
     "texts beside names that are no text": (
         replace("b.?", "b"),
@@ -226,6 +233,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat(calls("a", "b"), result("a", "1"), result("b", "2")),
         chat(calls("a", "b"), result("b", "2"), result("a", "1")),
     ),
+    "results of calls that have the ids of calls before": (
+        in_call_order,
+        chat(calls("a", "b"), result("a", "1"), result("b", "2"), calls("b", "a"), *TWICE),
+        chat(calls("a", "b"), result("b", "2"), result("a", "1"), calls("b", "a"), *TWICE[::-1]),
+    ),
     "results in one message": (
         in_call_order,
         chat(used("a", "b"), results(("a", "1"), ("b", "2"))),
@@ -317,6 +329,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat({"role": "user", "content": "2026-11-29"}),
         chat({"role": "user", "content": "2026-11-30"}),
     ),
+    "what is found in a text that was replaced": (
+        replace("ab", "", where=["l[*]", "l", "l[0].x", "l[0]"]),
+        call(l=["aabb", {"x": "aabb"}]),
+        call(l=["", {"x": ""}]),
+    ),
     "a model": (replace(r"\d+", "N"), chat(model="m-1"), chat(model="m-2")),
     "a number": (replace(r"\d+", "N"), chat(n=1), chat(n=2)),
     "the name of a field": (replace(r"\d+", "N"), chat(x1=1), chat(x2=1)),
@@ -361,6 +378,28 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         in_call_order,
         chat(result("a", "1"), result("b", "2")),
         chat(result("b", "2"), result("a", "1")),
+    ),
+    "results in front of their calls": (
+        in_call_order,
+        chat(result("a", "1"), result("b", "2"), calls("a", "b")),
+        chat(result("b", "2"), result("a", "1"), calls("a", "b")),
+    ),
+    "what people say to calls": (
+        in_call_order,
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ab")),
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ba")),
+    ),
+    "results that are named by another id than their call's": (
+        in_call_order,
+        http({"input": [*SHELLS, *(one | {"type": "local_shell_call_output"} for one in SHELLS)]}),
+        http(
+            {
+                "input": [
+                    *SHELLS,
+                    *(one | {"type": "local_shell_call_output"} for one in SHELLS[::-1]),
+                ]
+            }
+        ),
     ),
     "results of calls that have one id": (
         in_call_order,
