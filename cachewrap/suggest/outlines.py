@@ -72,6 +72,9 @@ class Zone(Enum):
     MAY_TRACK = "tracks the request, or is what is asked"
 
 
+_ELSE_ASKED: Final = {Zone.STEERS: Zone.SAID, Zone.TRACKS: Zone.MAY_TRACK}
+
+
 class Piece(NamedTuple):
     """A value in a request.
 
@@ -99,6 +102,12 @@ _TRACKING_HEADER: Final = later(
 _IN_BODIES: Final = frozenset(
     "metadata user user_id safety_identifier prompt_cache_key labels extra_metadata".split()
 )
+# What a function is given may be all that is asked: it looks up the rest by it.
+_MAY_BE_LOOKED_UP: Final = later(
+    r"(?:run|transaction|event|operation)[_-]?(?:id|ids|number|no|uuid)|timestamp|ts"
+    r"|(?:created|started|updated)[_-]?(?:at|time|timestamp|ts)",
+    re.IGNORECASE,
+)
 _MAY_TRACK: Final = later(
     r"now|today|(?:current[_-]?)?(?:date|time|datetime|day)|user[_-]?id|session[_-]?id"
     r"|(?:conversation|thread)[_-]?id|uuid",
@@ -119,7 +128,25 @@ _DEEP: Final = 3
 
 def pieces(request: dict[str, Any]) -> list[Piece]:
     """The values of a canonical request, each with where it is and the part that it plays."""
-    return list(_pieces(request))
+    found = list(_pieces(request))
+    asks = _asks_by_name if "arguments" in request else _asks
+    if any(map(asks, found)):
+        return found
+    # Then a system prompt has the question in it, and an id may be all that a function is asked.
+    return [piece._replace(zone=_ELSE_ASKED.get(piece.zone, piece.zone)) for piece in found]
+
+
+def _asks(piece: Piece) -> bool:
+    return piece.zone is Zone.SAID and bool(piece.value)
+
+
+def _asks_by_name(piece: Piece) -> bool:
+    """Whether an argument is a question for sure, and no setting."""
+    if not _asks(piece):
+        return False
+    name = re.split(r"[.\[]", piece.path, maxsplit=1)[0]
+    value = piece.value
+    return name in _SPOKEN or name in _CONVERSATIONS or (type(value) is str and " " in value)
 
 
 def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
@@ -160,10 +187,10 @@ def _of_body(name: str, value: Any) -> Iterator[Piece]:
 
 
 def _of_argument(path: str, name: str, value: Any, room: int) -> Iterator[Piece]:
-    if _TRACKS.fullmatch(name):
-        yield Piece(path, Zone.TRACKS, value)
-    elif _MAY_TRACK.fullmatch(name):
+    if _MAY_TRACK.fullmatch(name) or _MAY_BE_LOOKED_UP.fullmatch(name):
         yield Piece(path, Zone.MAY_TRACK, value)
+    elif _TRACKS.fullmatch(name):
+        yield Piece(path, Zone.TRACKS, value)
     elif name in _CONVERSATIONS:
         yield from _conversation(path, value)
     elif name in _STEERING:
@@ -249,7 +276,7 @@ def outline(request: dict[str, Any], raw: bytes) -> Outline:
     sure: list[Any] = []
     whole: list[Any] = []
     doubtful = False
-    for path, zone, value in _pieces(settled(request, raw)[0]):
+    for path, zone, value in pieces(settled(request, raw)[0]):
         if zone is Zone.TRACKS:
             continue
         if zone is Zone.MAY_TRACK:

@@ -101,6 +101,39 @@ class Turn:
     text: str
 
 
+@llm_cached(version=1)
+def converse(messages: list[str], texts: tuple[str, ...] = ("a",)) -> str:
+    messages.append("an answer")
+    return "an answer"
+
+
+@llm_cached(version=1)
+def stream(messages: list[str], texts: tuple[str, ...] = ("a",)) -> Any:
+    messages.append("an answer")
+    yield "an answer"
+
+
+@llm_cached(version=1, each="texts")
+def converse_each(messages: list[str], texts: tuple[str, ...] = ("a",)) -> list[str]:
+    messages.append("an answer")
+    return [*texts]
+
+
+@pytest.mark.parametrize("options", [{}, {"ttl": 60}], ids=["plain", "its own options"])
+@pytest.mark.parametrize("function", [converse, stream, converse_each])
+def test_what_a_call_does_to_its_arguments_is_no_part_of_what_is_kept(
+    function: Any, options: dict[str, Any]
+) -> None:
+    with Cache.memory(same=[DAY]) as cache:
+        messages = ["day 1"]
+        [*function(messages, **options)]
+        (entry,) = cache.entries()
+        [*function(["day 2"], **options)]
+    assert messages == ["day 1", "an answer"]
+    assert entry.request["arguments"]["messages"] == ["day 1"]
+    assert cache.stats.misses == 1
+
+
 def test_arguments_of_any_form_are_reached() -> None:
     asked = []
 
@@ -165,8 +198,55 @@ def test_its_name_its_code_and_what_it_reads_are_in_the_key(
 
 def test_a_function_needs_a_name() -> None:
     for given in (lambda request: request, partial(lower), object()):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError, match=r"no name|list of rules"):
             Cache.memory(same=[given])  # type: ignore[list-item]
+
+
+class Rulebook:
+    def rule(self, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    @classmethod
+    def common(cls, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+
+async def later(request: dict[str, Any]) -> dict[str, Any]:
+    return request
+
+
+def one_by_one(request: dict[str, Any]) -> Any:
+    yield request
+
+
+def with_default(least: int) -> Any:
+    def rule(request: dict[str, Any], least: int = least, *, most: int = 3) -> dict[str, Any]:
+        return {**request, "least": least, "most": most}
+
+    return rule
+
+
+def test_what_is_not_in_the_key_is_refused() -> None:
+    for given in (Rulebook().rule, Rulebook.common, later, one_by_one):
+        with pytest.raises(ConfigurationError, match=r"a method|gives no request"):
+            Cache.memory(same=[given])  # type: ignore[list-item]
+    two = [Cache.memory(same=[with_default(least)]).policy.same for least in (1, 2)]
+    assert two[0] != two[1]
+
+
+def test_a_function_that_reads_something_else_now_makes_nothing_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = Cache.memory(same=[lower]).policy.same
+    assert rules is not None
+    asked = {"function": "f", "arguments": {"prompt": "ABC"}}
+    rules = pickle.loads(pickle.dumps(rules))
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "LAST", 3)
+        with pytest.warns(CacheWarning, match="other values than when"):
+            assert rules.apply(asked).request is asked
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
 
 
 def raises(request: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +262,12 @@ def gives_nonsense(request: dict[str, Any]) -> dict[str, Any]:
     return {"a": object()}
 
 
-@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense])
+def gives_an_empty_one(request: dict[str, Any]) -> dict[str, Any]:
+    request.clear()
+    return request
+
+
+@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense, gives_an_empty_one])
 def test_one_that_fails_costs_a_miss_and_one_warning(function: Any, upstream: Upstream) -> None:
     complete = Function("sync", upstream.answer)
     with Cache.memory(same=[function]), warnings.catch_warnings(record=True) as caught:

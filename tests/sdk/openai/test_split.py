@@ -228,6 +228,15 @@ def test_an_input_in_the_extra_body_is_what_is_asked(ask: Ask, up: Upstream, cac
     assert vectors(found) == alone(ask, ["c", "a"])
 
 
+def test_a_part_is_never_taken_for_the_request_sent_again(
+    ask: Ask, up: Upstream, cache: Cache
+) -> None:
+    with cache:
+        ask(["a"], extra_headers={"Idempotency-Key": "k"})
+        ask(["a", "b"], extra_headers={"Idempotency-Key": "k"})
+    assert [request.headers.get("idempotency-key") for request in up.requests] == ["k", None]
+
+
 # -- answers of another form, and errors ----------------------------------------------------------
 
 
