@@ -160,7 +160,11 @@ class Exchange(Generic[R]):
                 raise UnsupportedTypeError(str(error)) from None
         rules, declared = policy.same, None
         if rules is not None or self.element:
-            declared = Declared("" if rules is None else rules.digest, self.by, self.element)
+            by = self.by
+            if policy.scrub is not None or not policy.store_requests:
+                # What was taken out is short: whoever has its digest could try what it was.
+                by = tuple((rule, b"") for rule, _ in by)
+            declared = Declared("" if rules is None else rules.digest, by, self.element)
         facts = Facts(
             created=now,
             seconds=seconds,

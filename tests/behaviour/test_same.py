@@ -308,3 +308,14 @@ def test_a_call_has_the_key_that_is_told_of_it(rule: Any) -> None:
             for call in ({"what": given}, {"messages": [given]}):
                 ask(**call)
                 assert ask.cache_key(**call) in [entry.key for entry in cache.entries()]
+
+
+@pytest.mark.parametrize("options", [{"scrub": str}, {"store_requests": False}], ids=str)
+def test_what_is_not_to_be_stored_leaves_no_digest(options: dict[str, Any]) -> None:
+    complete = Function("sync", Upstream().answer)
+    with Cache.memory(same=[DAY], **options) as cache:
+        assert complete("day 1") == complete("day 1")
+    (entry,) = cache.entries()
+    assert entry.by == (DAY.label,)
+    assert [rest for _, rest in entry._entry.declared.by] == [b""]  # type: ignore[union-attr]
+    assert cache.stats.hits_by_rule == 1  # it cannot be told that none was needed
