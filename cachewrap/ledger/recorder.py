@@ -28,7 +28,7 @@ _NUMBERS: Final = {
 _FAILED: Final = OUTCOMES.index(FAILED)
 
 ALIAS: Final = "alias"
-"""Why a call is a hit that has no entry of its own."""
+"""Why a call is a hit that was answered by the entry of another key."""
 
 CUT_OFF: Final = "cut off"
 """Why the answer of a call is not stored whose caller has left before its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Final
 
 from cachewrap.same.steps import items, member, with_items, with_member
@@ -37,6 +38,7 @@ TOOLS: Final = (
 """Where they have their tools."""
 
 _RESULT_IDS: Final = ("tool_call_id", "tool_use_id", "toolUseId")
+_SPEAKERS: Final = ("assistant", "user", "system", "developer")
 _CALLED: Final = frozenset({"tool_use", "tool_call"})
 
 
@@ -49,27 +51,28 @@ def in_order_of_calls(conversation: list[Any]) -> tuple[list[Any], list[Any]]:
     """
     if not any(map(_may_be_moved, conversation)):
         return conversation, []
-    places: dict[str, int] = {}
+    places: dict[str | None, int] = {}
+    calls = count(1)
     moved: list[Any] = []
     found = conversation
-    ids: list[str | None] = []
+    placed: list[int | None] = []
     for number, item in enumerate(conversation):
         if type(item) is not dict:  # text, or a number of many
-            ids.append(None)
+            placed.append(None)
             continue
         for call in _calls_of(item):
-            places[call] = len(places) + 1
-        ids.append(_result_id(item))
+            places[call] = next(calls)  # of several with one id the newest
+        placed.append(places.get(_result_id(item)))
         name, blocks = _blocks(item)
         if len(blocks) > 1:
-            order = _sorted_runs([_result_id(block) for block in blocks], places)
+            order = _sorted_runs([places.get(_result_id(block)) for block in blocks])
             if order is not None:
                 moved.append([number, order])
                 new = with_items(member(item, name), [blocks[at] for at in order])
                 if found is conversation:
                     found = conversation[:]
                 found[number] = with_member(item, name, new)
-    order = _sorted_runs(ids, places)
+    order = _sorted_runs(placed)
     if order is None:
         return found, moved
     return [found[at] for at in order], [*moved, order]
@@ -89,19 +92,23 @@ def _may_be_moved(item: Any) -> bool:
 _TEXT: Final = frozenset({str, type(None)})
 
 
-def _sorted_runs(ids: list[str | None], places: dict[str, int]) -> list[int] | None:
-    """The order of items in which each run of results is sorted; None where all of them are."""
+def _sorted_runs(placed: list[int | None]) -> list[int] | None:
+    """The order of items in which each run of results is sorted; None where all of them are.
+
+    Args:
+        placed: the place of the call of each item that is a result of one before it.
+    """
     order: list[int] = []
-    run: list[int] = []
-    for at, result in enumerate((*ids, None)):
-        if result is not None and result in places:
-            run.append(at)
+    run: list[tuple[int, int]] = []
+    for at, place in enumerate((*placed, None)):
+        if place is not None:
+            run.append((place, at))
             continue
-        order += sorted(run, key=lambda place: places[ids[place] or ""])
+        order += [number for _, number in sorted(run)]
         run = []
-        if at < len(ids):
+        if at < len(placed):
             order.append(at)
-    return None if order == list(range(len(ids))) else order
+    return None if order == list(range(len(placed))) else order
 
 
 def _calls_of(item: Any) -> list[str]:
@@ -127,6 +134,8 @@ def _blocks(item: Any) -> tuple[str, list[Any]]:
 
 def _result_id(item: Any) -> str | None:
     """The id of the call whose result an item, or a block of one, is; None for anything else."""
+    if member(item, "role") in _SPEAKERS:
+        return None
     kind = member(item, "type")
     found = member(item, "call_id") if isinstance(kind, str) and kind.endswith("_output") else None
     for name in _RESULT_IDS:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from cachewrap.errors import ConfigurationError
 from cachewrap.same.steps import (
+    ANY,
     EVERY,
     GONE,
     At,
@@ -69,7 +70,7 @@ class Path:
     def __init__(self, text: Any) -> None:
         if not isinstance(text, str) or not text:
             raise ConfigurationError(f'a path is text such as "metadata.request_id", got {text!r}')
-        self.text = text
+        self.text = text = str.__str__(text)  # of an enum's member as well
         rooted = text == "$" or text.startswith(("$.", "$["))
         steps = _read(text, 1 if rooted else 0)
         self._root = "$" if rooted else ""
@@ -136,10 +137,26 @@ class Path:
         """Whether it may lead to several values."""
         return any(type(step) is Every or type(step) is Having for step in self._steps)
 
+    def loosened(self) -> Path:
+        """The path to all items of the lists in which it leads to some, whatever they hold now."""
+        found = Path(self.text)
+        found._steps, found._in_headers = (
+            tuple(ANY if type(step) is At or type(step) is Having else step for step in steps)
+            for steps in (self._steps, self._in_headers)
+        )
+        return found
+
     @property
     def is_chosen(self) -> bool:
         """Whether it leads to some of the items of a list alone."""
         return any(type(step) is At or type(step) is Having for step in self._steps)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether no change of what stands there changes to where it leads."""
+        last = self._steps[-1] if self._steps else None
+        conditions = (step.names for step in self._steps if type(step) is Having)
+        return isinstance(last, Named) and not any(last.name in names for names in conditions)
 
     @property
     def names(self) -> list[str]:

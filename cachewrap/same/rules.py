@@ -23,7 +23,15 @@ from cachewrap.same.orders import (
 )
 from cachewrap.same.paths import Path, part_of
 from cachewrap.same.signs import sign_of
-from cachewrap.same.steps import GONE, items, texts_before, texts_changed, with_items
+from cachewrap.same.steps import (
+    GONE,
+    Taken,
+    items,
+    opened,
+    texts_before,
+    texts_changed,
+    with_items,
+)
 
 Request: TypeAlias = dict[str, Any]
 
@@ -110,9 +118,13 @@ def _asks_all(path: Path) -> bool:
 
 
 class _Ignore(Rule):
-    """A rule that leaves fields out."""
+    """A rule that leaves fields out.
 
-    __slots__ = ("_paths",)
+    What its paths choose, they choose of the request as the rule found it: that the first item is
+    left out makes the second one no first.
+    """
+
+    __slots__ = ("_chosen", "_paths")
 
     def __init__(self, paths: list[Path]) -> None:
         for path in paths:
@@ -121,30 +133,44 @@ class _Ignore(Rule):
                     f"ignore() cannot leave out {path.text!r}: it is what is asked, and every "
                     "question would get the answer to the first one"
                 )
-        texts = list(dict.fromkeys(path.text for path in paths))
-        super().__init__(_call("ignore", texts), ["ignore", sorted(texts)])
-        self._paths = paths
+        paths = [*{path.text: path for path in paths}.values()]
+        self._paths = sorted(paths, key=lambda path: path.text)
+        texts = [path.text for path in self._paths]
+        super().__init__(_call("ignore", texts), ["ignore", texts])
+        chosen = len(paths) > 1 and any(path.is_chosen for path in paths)
+        self._chosen = [path.loosened() for path in paths] if chosen else []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Ignore, (self._paths,)
 
     def apply(self, request: Request) -> Changed:
         rest: list[Any] = []
         number = 0
+        chosen = self._chosen
 
         def leave_out(value: Any) -> Any:
+            if type(value) is Taken:
+                return value
             rest.append([number, value])
-            return GONE
+            return Taken(value) if chosen else GONE
 
         for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
             before, request = request, path.rewrite(request, leave_out)
             if before is not request and path.is_many:
                 rest.append(path.places(before))
+        if rest:
+            for path in chosen:
+                request = path.rewrite(
+                    request, lambda value: GONE if type(value) is Taken else value
+                )
         return request, rest
 
 
 def ignore(*paths: str) -> Rule:
     """Leave fields out: requests that differ in nothing else are the same.
 
-    >>> ignore("metadata", "headers.x-build")
-    ignore("metadata", "headers.x-build")
+    >>> ignore("headers.x-build", "metadata")
+    ignore("headers.x-build", "metadata")
 
     Args:
         paths: fields of the JSON body, or arguments of a function, see `cachewrap.same.paths`.
@@ -168,8 +194,8 @@ class _Replace(Rule):
     """A rule that replaces what a regular expression finds in texts."""
 
     __slots__ = (
-        *("_inside", "_last", "_numbered", "_pattern", "_plain", "_search", "_sign", "_text"),
-        "_where",
+        *("_inside", "_last", "_numbered", "_over", "_pattern", "_plain", "_search", "_sign"),
+        *("_steady", "_text", "_where"),
     )
 
     def __init__(
@@ -179,7 +205,8 @@ class _Replace(Rule):
         shown = f"replace({_raw(pattern.pattern)}, {_quoted(text)}"
         if places:
             shown += f", where={_quoted(places[0]) if len(places) == 1 else places}"
-        form = ["replace", pattern.pattern, pattern.flags, text, places]
+        text = str.__str__(text)
+        form = ["replace", str.__str__(pattern.pattern), pattern.flags, text, places]
         if numbered:
             shown += ", numbered=True"
             form.append("numbered")
@@ -197,6 +224,10 @@ class _Replace(Rule):
         self._text = text
         self._plain = "\\" not in text
         self._where = where
+        # Where paths may lead to one place, what is replaced there once is not searched again.
+        over = where is not None and len({path.first for path in where}) < len(where)
+        self._over = [path.loosened() for path in reversed(where or ())] if over else []
+        self._steady = where is not None and len(where) == 1 and where[0].is_steady
         self._inside = where is not None and all(path.first == _MESSAGES for path in where)
         self._last: tuple[Any, Any, list[Any]] | None = None
 
@@ -250,18 +281,33 @@ class _Replace(Rule):
             new = "".join((*made, value[end:]))
             return value if new == value else new
 
+        rest: list[Any] = []
+        steady, seen = self._steady, 0
+
+        def changed(value: Any) -> Any:
+            nonlocal seen
+            if type(value) is str:
+                new = change(value)
+            else:
+                new = texts_changed(value, change, _NONE, self._numbered)
+            if steady:
+                seen += 1
+                if new is not value:
+                    texts_before(value, new, [seen], rest)
+            return Taken(new) if self._over and new is not value else new
+
         if self._where is not None:
             for path in self._where:
-                request = path.rewrite(
-                    request, lambda value: texts_changed(value, change, _NONE, self._numbered)
-                )
+                request = path.rewrite(request, changed)
+            for path in self._over:
+                request = path.rewrite(request, opened)
         elif (part := part_of(request)) != "":
             held: Any = request if part is None else request[part]
             new = texts_changed(held, change, NAMES_OF_MODELS, self._numbered)
             if new is not held:
                 request = new if part is None else {**request, part: new}
-        rest: list[Any] = []
-        texts_before(before, request, [], rest)
+        if not steady:
+            texts_before(before, request, [], rest)
         return request, rest
 
 
@@ -325,13 +371,15 @@ class _Renumber(Rule):
 
     def apply(self, request: Request) -> Changed:
         numbers: dict[Any, str] = {}
+        ours: set[int] = set()  # of another path that leads to the same place
 
         def number(value: Any) -> Any:
-            if type(value) is not str and type(value) is not int:
+            if (type(value) is not str and type(value) is not int) or id(value) in ours:
                 return value
             known = numbers.get(value)
             if known is None:
                 known = numbers[value] = f"#{len(numbers) + 1}"
+                ours.add(id(known))
             return value if known == value else known
 
         found = request
@@ -378,10 +426,11 @@ class _Ordered(Rule):
         *,
         usual: bool = False,
     ) -> None:
-        super().__init__(name if usual else _call(name, paths), [name, *paths])
+        self._paths = _paths(name, paths)
+        texts = [path.text for path in self._paths]
+        super().__init__(name if usual else _call(name, texts), [name, *texts])
         self._name = name
         self._order = order
-        self._paths = _paths(name, paths)
 
     def __call__(self, *paths: str) -> Rule:
         """The same rule for the lists at these paths."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +15,16 @@ Change: TypeAlias = Callable[[Any], Any]
 
 GONE: Final = object()
 """In place of a value that is taken out."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """A value that a rule is done with, at its place until the rule has gone all its ways.
+
+    It is to be taken out, or has taken the place of another.
+    """
+
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,12 @@ class Having:
     names: tuple[str, ...]
     values: frozenset[str]
     absent: bool = False
+    is_usual: bool = field(init=False, compare=False)
+    """Whether it is one member that has one of some texts, which are of no other value."""
+
+    def __post_init__(self) -> None:
+        words = all(one[:1].isalpha() and one not in _WORDS for one in self.values)
+        object.__setattr__(self, "is_usual", len(self.names) == 1 and words and not self.absent)
 
     def fits(self, item: Any) -> bool:
         """Whether an item has it."""
@@ -51,9 +67,13 @@ class Having:
         return (_text(item) in self.values) is not self.absent
 
 
+_WORDS: Final = frozenset({"true", "false", "null", "NaN", "Infinity"})
+
 Step: TypeAlias = Named | Every | At | Having
 
 EVERY: Final = Every()
+ANY: Final = Having((), frozenset(), absent=True)
+"""All items of a list; of an object, the object itself."""
 
 
 def _text(value: Any) -> str | None:
@@ -62,7 +82,7 @@ def _text(value: Any) -> str | None:
         return value
     if value is None or type(value) in (bool, int, float):
         return json.dumps(value)
-    return None
+    return _text(value.value) if type(value) is Taken else None
 
 
 # How objects, and what JSON has no form for, stand in a canonical request: behind which of its
@@ -86,8 +106,10 @@ def _tag(value: Any) -> str:
 
 
 def opened(value: Any) -> Any:
-    """A value that was encoded already, decoded; any other as it is."""
-    return msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
+    """A value that was encoded already, decoded, or that a rule is done with; else as it is."""
+    if type(value) is msgspec.Raw:
+        return msgspec.msgpack.decode(value)
+    return value.value if type(value) is Taken else value
 
 
 def member(value: Any, name: str) -> Any:
@@ -140,13 +162,18 @@ def with_member(value: Any, name: str, new: Any) -> Any:
 
 def put(value: dict[str, Any], name: str, new: Any) -> dict[str, Any]:
     copied = value.copy()
-    if new is GONE:
-        del copied[name]
-        if len(copied) == 1 and (tag := _tag(copied)):  # it is to be taken for no tagged value
-            return {"!dict": [[tag, copied[tag]]]}
-    else:
+    if new is not GONE:
         copied[name] = new
-    return copied
+        return copied
+    del copied[name]
+    return _untagged(copied)
+
+
+def _untagged(left: dict[str, Any]) -> dict[str, Any]:
+    """What is left of an object, which is to be taken for no tagged value."""
+    if len(left) == 1 and (tag := _tag(left)):
+        return {"!dict": [[tag, left[tag]]]}
+    return left
 
 
 def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> Any:
@@ -176,8 +203,13 @@ def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> A
                 old = value[name]
                 new = rewritten(old, steps, at + 1, change)
                 if new is not old:
-                    found = put(found, name, new)
-            return found
+                    if found is value:
+                        found = value.copy()
+                    if new is GONE:
+                        del found[name]
+                    else:
+                        found[name] = new
+            return found if len(found) == len(value) else _untagged(found)
         return value
     if kind is list:
         return _in_list(value, step, steps, at, change)
@@ -193,19 +225,7 @@ def _in_list(
     elif step is EVERY:
         chosen = _going_on(value, steps, at + 1)
     elif type(step) is Having:
-        if len(step.names) == 1 and not step.absent:  # as most are
-            (name,), values, fits = step.names, step.values, step.fits
-            chosen = [
-                i
-                for i, item in enumerate(value)
-                if (
-                    held in values
-                    if type(item) is dict and type(held := item.get(name)) is str
-                    else fits(item)
-                )
-            ]
-        else:
-            chosen = [i for i, item in enumerate(value) if step.fits(item)]
+        chosen = _fitting(value, step)
     else:
         return value
     found, taken = value, False
@@ -218,6 +238,17 @@ def _in_list(
             found[index] = new
             taken = taken or new is GONE
     return [item for item in found if item is not GONE] if taken else found
+
+
+def _fitting(value: list[Any], step: Having) -> Iterable[int]:
+    """The places of the items that fit."""
+    if step.is_usual:
+        (name,), values = step.names, step.values
+        try:
+            return [i for i, item in enumerate(value) if item[name] in values]
+        except (KeyError, TypeError):
+            pass  # one that has no such member, or is another thing
+    return [i for i, item in enumerate(value) if step.fits(item)]
 
 
 def _going_on(value: list[Any], steps: tuple[Step, ...], at: int) -> Iterable[int]:
@@ -275,8 +306,11 @@ def _in_pairs(
         found.append(pair)
     if len(found) == len(pairs):
         return value if all(map(_is, found, pairs)) else {tag: found}
-    # A single member has no order.
-    return dict(found) if tag == "!members" and len(found) < 2 else {tag: found}
+    if not found:
+        return {}
+    if tag == "!members" and len(found) == 1 and type(found[0][0]) is str:  # it has no order
+        return _untagged(dict(found))
+    return {tag: found}
 
 
 def _is(one: Any, other: Any) -> bool:
@@ -387,7 +421,9 @@ def texts_changed(
             ) and name not in skipped:
                 new = texts_changed(old, change, skipped, settled)
                 if new is not old:
-                    members = put(members, name, new)
+                    if members is value:
+                        members = value.copy()
+                    members[name] = new
         return members
     if kind is msgspec.Raw:
         plain = msgspec.msgpack.decode(value)
@@ -407,7 +443,7 @@ def _tagged_texts(
     if tag in _PAIRED and type(held) is list:
         pairs = [
             pair
-            if pair[0] in skipped
+            if type(pair[0]) is str and pair[0] in skipped
             else [pair[0], texts_changed(pair[1], change, skipped, settled)]
             for pair in held
         ]

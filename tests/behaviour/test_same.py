@@ -13,7 +13,7 @@ from colours import COLOURS, Function, Upstream
 from pydantic import BaseModel
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError, llm_cached
-from cachewrap.same import ignore, renumber, replace
+from cachewrap.same import AGENTS, STEERING, ignore, renumber, replace, sorted_by_name
 from cachewrap.stores.base import Store
 
 DAY = replace(r"day \d+", "day …")
@@ -101,6 +101,39 @@ class Turn:
     text: str
 
 
+@llm_cached(version=1)
+def converse(messages: list[str], texts: tuple[str, ...] = ("a",)) -> str:
+    messages.append("an answer")
+    return "an answer"
+
+
+@llm_cached(version=1)
+def stream(messages: list[str], texts: tuple[str, ...] = ("a",)) -> Any:
+    messages.append("an answer")
+    yield "an answer"
+
+
+@llm_cached(version=1, each="texts")
+def converse_each(messages: list[str], texts: tuple[str, ...] = ("a",)) -> list[str]:
+    messages.append("an answer")
+    return [*texts]
+
+
+@pytest.mark.parametrize("options", [{}, {"ttl": 60}], ids=["plain", "its own options"])
+@pytest.mark.parametrize("function", [converse, stream, converse_each])
+def test_what_a_call_does_to_its_arguments_is_no_part_of_what_is_kept(
+    function: Any, options: dict[str, Any]
+) -> None:
+    with Cache.memory(same=[DAY]) as cache:
+        messages = ["day 1"]
+        [*function(messages, **options)]
+        (entry,) = cache.entries()
+        [*function(["day 2"], **options)]
+    assert messages == ["day 1", "an answer"]
+    assert entry.request["arguments"]["messages"] == ["day 1"]
+    assert cache.stats.misses == 1
+
+
 def test_arguments_of_any_form_are_reached() -> None:
     asked = []
 
@@ -165,8 +198,55 @@ def test_its_name_its_code_and_what_it_reads_are_in_the_key(
 
 def test_a_function_needs_a_name() -> None:
     for given in (lambda request: request, partial(lower), object()):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError, match=r"no name|list of rules"):
             Cache.memory(same=[given])  # type: ignore[list-item]
+
+
+class Rulebook:
+    def rule(self, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+    @classmethod
+    def common(cls, request: dict[str, Any]) -> dict[str, Any]:
+        return request
+
+
+async def later(request: dict[str, Any]) -> dict[str, Any]:
+    return request
+
+
+def one_by_one(request: dict[str, Any]) -> Any:
+    yield request
+
+
+def with_default(least: int) -> Any:
+    def rule(request: dict[str, Any], least: int = least, *, most: int = 3) -> dict[str, Any]:
+        return {**request, "least": least, "most": most}
+
+    return rule
+
+
+def test_what_is_not_in_the_key_is_refused() -> None:
+    for given in (Rulebook().rule, Rulebook.common, later, one_by_one):
+        with pytest.raises(ConfigurationError, match=r"a method|gives no request"):
+            Cache.memory(same=[given])  # type: ignore[list-item]
+    two = [Cache.memory(same=[with_default(least)]).policy.same for least in (1, 2)]
+    assert two[0] != two[1]
+
+
+def test_a_function_that_reads_something_else_now_makes_nothing_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = Cache.memory(same=[lower]).policy.same
+    assert rules is not None
+    asked = {"function": "f", "arguments": {"prompt": "ABC"}}
+    rules = pickle.loads(pickle.dumps(rules))
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "LAST", 3)
+        with pytest.warns(CacheWarning, match="other values than when"):
+            assert rules.apply(asked).request is asked
+    assert rules.apply(asked).request["arguments"] == {"prompt": "ab"}
 
 
 def raises(request: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +262,12 @@ def gives_nonsense(request: dict[str, Any]) -> dict[str, Any]:
     return {"a": object()}
 
 
-@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense])
+def gives_an_empty_one(request: dict[str, Any]) -> dict[str, Any]:
+    request.clear()
+    return request
+
+
+@pytest.mark.parametrize("function", [raises, gives_nothing, gives_nonsense, gives_an_empty_one])
 def test_one_that_fails_costs_a_miss_and_one_warning(function: Any, upstream: Upstream) -> None:
     complete = Function("sync", upstream.answer)
     with Cache.memory(same=[function]), warnings.catch_warnings(record=True) as caught:
@@ -191,3 +276,46 @@ def test_one_that_fails_costs_a_miss_and_one_warning(function: Any, upstream: Up
     told = [str(one.message) for one in caught if issubclass(one.category, CacheWarning)]
     assert len(told) == 1
     assert f"{function.__name__} cannot be applied" in told[0]
+
+
+# -- one key, whatever way a call takes ------------------------------------------------------------
+
+
+def more(request: dict[str, Any]) -> dict[str, Any]:
+    return {**request, "more": len(request["arguments"])}
+
+
+ANY_RULES: list[Any] = [
+    *(ignore("what.q"), ignore("$.code"), replace("a", "b"), renumber("what[*]"), more),
+    *(replace("a", "b", where="what"), sorted_by_name("what"), [*AGENTS, *STEERING]),
+]
+ANYTHING: list[Any] = [
+    *("a", "\ud800a", b"a", 2**70, [2**70, 5, 5], 1e300, ("a", "b"), {"": "a", "$": "a"}),
+    *({(1, 2): "a"}, {"!x": "a"}, {"q": 1, "!tuple": ["a"]}, {"\ud800": "a", "q": 1}),
+    *({"q": {"properties": {"z": "a", "b": 1}}}, {"properties": {"q": 1, "!tuple": ["a"]}}),
+    [{"role": "user", "content": "a" * 5000}, {"role": "tool", "tool_call_id": "a"}],
+]
+
+
+@pytest.mark.parametrize("rule", ANY_RULES, ids=str)
+def test_a_call_has_the_key_that_is_told_of_it(rule: Any) -> None:
+    @llm_cached
+    def ask(what: Any = None, messages: Any = ()) -> str:
+        return "answer"
+
+    with Cache.memory(same=rule) as cache:
+        for given in ANYTHING:
+            for call in ({"what": given}, {"messages": [given]}):
+                ask(**call)
+                assert ask.cache_key(**call) in [entry.key for entry in cache.entries()]
+
+
+@pytest.mark.parametrize("options", [{"scrub": str}, {"store_requests": False}], ids=str)
+def test_what_is_not_to_be_stored_leaves_no_digest(options: dict[str, Any]) -> None:
+    complete = Function("sync", Upstream().answer)
+    with Cache.memory(same=[DAY], **options) as cache:
+        assert complete("day 1") == complete("day 1")
+    (entry,) = cache.entries()
+    assert entry.by == (DAY.label,)
+    assert [rest for _, rest in entry._entry.declared.by] == [b""]  # type: ignore[union-attr]
+    assert cache.stats.hits_by_rule == 1  # it cannot be told that none was needed

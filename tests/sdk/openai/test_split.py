@@ -434,7 +434,7 @@ def test_modes(ask: Ask, up: Upstream, cache: Cache) -> None:
         ask(["c"], mode="read_only")
         ask(["b", "a"], mode="refresh")
         assert len(vectors(ask(["b", "a"], mode="replay"))) == 2
-        with pytest.raises(ReplayMissError, match=r"not stored: 2 of 3 elements, 0, 2"):
+        with pytest.raises(ReplayMissError, match=r"not stored: 2 of 3 elements, at 0, 2"):
             ask(["c", "a", "d"], mode="replay")
     assert up.elements == ["a", "b", "c", "c", "b", "a"]
 

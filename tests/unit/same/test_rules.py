@@ -7,6 +7,8 @@ import json
 import pickle
 import subprocess
 import sys
+from enum import StrEnum
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,8 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
 
 CALLED = [{"type": "function_call", "call_id": one} for one in "ab"]
 PUT = [{"type": "function_call_output", "call_id": one, "output": one} for one in "ab"]
+TWICE = [result("b", "3"), result("a", "4")]
+SHELLS = [{"type": "local_shell_call", "id": one} for one in "ab"]
 SYSTEM = {"role": "system", "content": "Today is 2026-11-29."}
 LATER = {"role": "system", "content": "Today is 2026-11-30."}
 DATE = replace(r"\d{4}-\d\d-\d\d", "…", where="messages[role=system].content")
@@ -102,6 +106,31 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         ignore("messages[role!=system].name"),
         chat({"role": "user", "name": "a"}),
         chat({"role": "user", "name": "b"}),
+    ),
+    "every member, whatever it is called": (
+        ignore("m.*", "n.*"),
+        call(m={"": 1, "!b": 2}, n={"$": 1}),
+        call(m={}, n={"!dict": [["!tuple", 1]]}),
+    ),
+    "items, each at its place before another is left out": (
+        ignore("l[0]", "l[1]", "l[-1]", "l[1]"),
+        call(l=[1, 2, 3, 4]),
+        call(l=[5, 6, 3, 7]),
+    ),
+    "fields, one of which is the condition for another": (
+        ignore("l[n=1].n", "l[n=1].x", "l[n=2]"),
+        call(l=[{"n": 1, "x": {"y": 1}}, {"n": 2}]),
+        call(l=[{"x": 2, "n": 1}]),
+    ),
+    "texts at places of several paths": (
+        replace("ab", "", where=["l[1].x", "l[*]", "l[n=1]", "l[n=1].x", "l[1].y"]),
+        call(l=["1ab", {"x": "1ab", "y": ["ab"], "n": 1}]),
+        call(l=["1", {"x": "1", "y": [""], "n": 1}]),
+    ),
+    "texts beside names that are no text": (
+        replace("b.?", "b"),
+        call(t={"!dict": [[{"!tuple": [1, 2]}, "b1"], [{"!bytes": "YQ=="}, "b2"]]}),
+        call(t={"!dict": [[{"!tuple": [1, 2]}, "b3"], [{"!bytes": "YQ=="}, "b4"]]}),
     ),
     "an item from the back": (ignore("tags[-1]"), chat(tags=[1, 2]), chat(tags=[1, 3])),
     "a number, a truth and nothing": (
@@ -204,6 +233,11 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat(calls("a", "b"), result("a", "1"), result("b", "2")),
         chat(calls("a", "b"), result("b", "2"), result("a", "1")),
     ),
+    "results of calls that have the ids of calls before": (
+        in_call_order,
+        chat(calls("a", "b"), result("a", "1"), result("b", "2"), calls("b", "a"), *TWICE),
+        chat(calls("a", "b"), result("b", "2"), result("a", "1"), calls("b", "a"), *TWICE[::-1]),
+    ),
     "results in one message": (
         in_call_order,
         chat(used("a", "b"), results(("a", "1"), ("b", "2"))),
@@ -262,6 +296,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat(l=[{"n": "1", "x": 1}]),
     ),
     "an index beyond the list": (ignore("l[5]", "l[-5]"), chat(l=[1]), chat(l=[2])),
+    "an item that is in the place of one that is left out": (
+        ignore("l[0]", "l[1]"),
+        call(l=["a", "b", "c"]),
+        call(l=["x", "b", "y"]),
+    ),
     "an index in a text": (ignore("t[0]"), chat(t="ab"), chat(t="cb")),
     "a header of that name is no field": (
         ignore("x-build"),
@@ -290,6 +329,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         chat({"role": "user", "content": "2026-11-29"}),
         chat({"role": "user", "content": "2026-11-30"}),
     ),
+    "what is found in a text that was replaced": (
+        replace("ab", "", where=["l[*]", "l", "l[0].x", "l[0]"]),
+        call(l=["aabb", {"x": "aabb"}]),
+        call(l=["", {"x": ""}]),
+    ),
     "a model": (replace(r"\d+", "N"), chat(model="m-1"), chat(model="m-2")),
     "a number": (replace(r"\d+", "N"), chat(n=1), chat(n=2)),
     "the name of a field": (replace(r"\d+", "N"), chat(x1=1), chat(x2=1)),
@@ -308,6 +352,11 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         renumber("l[*]"),
         call(l=["a", "#1"]),
         call(l=["a", "a"]),
+    ),
+    "ids in a place of two paths": (
+        renumber("l[*]", "l[-1]", "l[1]"),
+        call(l=["#2", "#2"]),
+        call(l=["#2", "#3"]),
     ),
     "a truth is no id": (renumber("l[*]"), call(l=[True, 1]), call(l=[1, 1])),
     "what results say": (
@@ -329,6 +378,28 @@ APART: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         in_call_order,
         chat(result("a", "1"), result("b", "2")),
         chat(result("b", "2"), result("a", "1")),
+    ),
+    "results in front of their calls": (
+        in_call_order,
+        chat(result("a", "1"), result("b", "2"), calls("a", "b")),
+        chat(result("b", "2"), result("a", "1"), calls("a", "b")),
+    ),
+    "what people say to calls": (
+        in_call_order,
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ab")),
+        chat(calls("a", "b"), *({**result(one, "1"), "role": "user"} for one in "ba")),
+    ),
+    "results that are named by another id than their call's": (
+        in_call_order,
+        http({"input": [*SHELLS, *(one | {"type": "local_shell_call_output"} for one in SHELLS)]}),
+        http(
+            {
+                "input": [
+                    *SHELLS,
+                    *(one | {"type": "local_shell_call_output"} for one in SHELLS[::-1]),
+                ]
+            }
+        ),
     ),
     "results of calls that have one id": (
         in_call_order,
@@ -367,6 +438,26 @@ def test_it_is_not_equal(name: str) -> None:
             call(l=[["a", "b"], ["b", "a"]]),
         ),
         (renumber("l[*]"), call(l=["a", "b"]), call(l=["b", "a"])),
+        (
+            replace("[ab]", "x", where="l[k=a|x].k"),
+            call(l=[{"k": "a"}, {"k": "x"}, {"k": "b"}]),
+            call(l=[{"k": "x"}, {"k": "a"}, {"k": "b"}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a|b].k"),
+            call(l=[{"k": "a"}, {"k": "x"}]),
+            call(l=[{"k": "x"}, {"k": "a"}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a].c"),
+            call(l=[{"k": "a", "c": "x"}, {"k": "b", "c": "a"}, {"k": "a", "c": ["x", "b"]}]),
+            call(l=[{"k": "a", "c": "a"}, {"k": "b", "c": "a"}, {"k": "a", "c": ["x", "x"]}]),
+        ),
+        (
+            replace("[ab]", "x", where="l[k=a].c"),
+            call(l=[{"k": "a", "c": "x"}, {"k": "a", "c": "a"}, {"k": 1, "c": "a"}]),
+            call(l=[{"k": "a", "c": "a"}, {"k": "a", "c": "x"}, {"k": 1, "c": "a"}]),
+        ),
     ],
 )
 def test_what_was_taken_says_from_where(same: Any, one: Any, other: Any) -> None:
@@ -482,6 +573,41 @@ def test_a_copy_makes_the_same_of_a_request(name: str) -> None:
 
 def test_the_order_of_fields_and_their_repetition_say_nothing() -> None:
     assert rules(ignore("a", "b")).digest == rules(ignore("b", "a", "b")).digest
+
+
+def test_fields_are_left_out_in_any_order() -> None:
+    """Of rules that have one digest, each makes of a request what the others do."""
+    paths = ["l[0]", "l[1]", "l[n=1].n", "l[n=1].x.y", "l[n=1].x", "l[0]"]
+    asked = call(l=[1, 2, {"n": 1, "x": {"y": "\ud800", "z": 1}, "w": 1}, {"n": "\ud800"}])
+    applied = rules(ignore(*paths)).apply(asked)
+    assert applied.request == call(l=[{"w": 1}, {"n": "\ud800"}])
+    for others in permutations(paths, 6):
+        found = rules(ignore(*others))
+        assert (found.digest, found.apply(asked)) == (rules(ignore(*paths)).digest, applied)
+
+
+class Field(StrEnum):
+    RUN = "l"
+
+
+def test_paths_and_texts_may_be_members_of_an_enum() -> None:
+    for named, plain in (
+        (ignore(Field.RUN), ignore("l")),
+        (replace(Field.RUN, Field.RUN, where=Field.RUN), replace("l", "l", where="l")),
+        (renumber(Field.RUN), renumber("l")),
+        (sorted_by_name(Field.RUN), sorted_by_name("l")),
+    ):
+        assert rules(named).digest == rules(plain).digest
+        assert rules(named).labels == rules(plain).labels
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def test_texts_may_be_of_a_class_of_their_own() -> None:
+    named, plain = replace(Text("l"), Text("k"), where=Text("l")), replace("l", "k", where="l")
+    assert rules(named).digest == rules(plain).digest
 
 
 def test_rules_are_shown_as_they_are_written() -> None:
@@ -629,6 +755,9 @@ def test_what_is_equal_is_equal_before_or_told_apart(first: Any, second: Any, da
                 replace(r"\d", "N"),
                 replace("[ab]1?", "x", numbered=True),
                 replace("a|b1", "", where="a"),
+                replace("a|b1", "b", where="a[id=a|b].id"),
+                replace("a|b1", "b", where="a[*].b"),
+                ignore("a[0]", "a[-1]", "a[id=a].id", "b.*"),
                 replace("[ab]", "7"),
             ),
             *(renumber("*.id", "a[*]", "b"), renumber("a"), sorted_by_name("a"), in_call_order),
@@ -652,3 +781,25 @@ def test_ids_are_equal_if_they_link_the_same(ids: list[str], data: Any) -> None:
     pattern = [ids.index(one) for one in ids] == [others.index(one) for one in others]
     same = renumber("ids[*]")
     assert (key(same, call(ids=ids)) == key(same, call(ids=others))) == pattern
+
+
+@settings(max_examples=many(300), deadline=None)
+@given(
+    items=st.lists(st.sampled_from("ab"), max_size=4),
+    indices=st.lists(st.integers(-3, 3), min_size=1),
+)
+def test_indices_name_items_of_the_list_as_it_was(items: list[str], indices: list[int]) -> None:
+    gone = {at % len(items) for at in indices if items and -len(items) <= at < len(items)}
+    left = rules(ignore(*(f"l[{at}]" for at in indices))).apply(call(l=items)).request
+    assert left == call(l=[item for at, item in enumerate(items) if at not in gone])
+
+
+@settings(max_examples=many(300), deadline=None)
+@given(data=st.data())
+def test_ids_at_places_of_several_paths_are_numbered_once(data: Any) -> None:
+    ids = st.lists(st.sampled_from(["a", "#1", "#2", "#3"]), max_size=4)
+    one, other = data.draw(ids), data.draw(ids)
+    drawn = st.sampled_from(["l[*]", "l[0]", "l[1]", "l[-1]"])
+    same = renumber("l[*]", *data.draw(st.lists(drawn)), "l[*]")
+    linked = [[ids.index(held) for held in ids] for ids in (one, other)]
+    assert (key(same, call(l=one)) == key(same, call(l=other))) == (linked[0] == linked[1])
