@@ -58,7 +58,10 @@ _TEMPORARY: Final = (
     r"|(?:/private)?/var/folders/\w\w/\w+/T/[\w-]+"
     r"|[A-Z]:\\{1,2}(?:[\w. -]+\\{1,2}){1,8}(?:Temp|TEMP|temp|Tmp)\\{1,2}tmp\w+"
 )
-_NOW: Final = r"(?i:(?:now|today|date|time|clock|timestamp|as of|generated at|created at)\W)"
+_NOW: Final = (
+    r"(?i:(?<![a-z])(?:now|today|date|datetime|time|clock|timestamp|as of"
+    r"|generated at|created at)\W)"
+)
 
 _MOMENT: Final = (
     rf"(?P<moment>{_EDGE}(?:{_DAY})(?:(?:T|,? at |,? ){_CLOCK}{_ZONE}?)(?![\w]))"
@@ -86,7 +89,16 @@ _SAID: Final = later(_SHARED)
 _of_now: Final = later(rf"(?s:.*){_NOW}")
 _DOUBTFUL_SAID: Final = frozenset({"uuid", "temporary", "moment", "day", "clock"})
 _it_is: Final = later(r"(?i:\bit(?:'s| is) (?:[a-z]{2,9},? )?)\Z")
-_MOMENTS: Final = frozenset({"moment", "day", "clock"})
+_IDS: Final = frozenset({"uuid", "id", "hex"})
+_tracks: Final = later(
+    r"(?i:request|run|session|trace|tracing|span|correlation|invocation|nonce|conversation|thread)"
+    r"(?:[ _-]?(?i:id|uuid|no|number))?\W{0,4}(?i:is)?\W{0,3}\Z"
+)
+_of_request: Final = later(
+    r"(?:req|request|run|sess|session|trace|span|msg|resp|call|chatcmpl)[_-]"
+)
+_of_work: Final = later(r"(?i:job|build|seq)")
+_MOMENTS: Final = frozenset({"moment", "day", "clock", "epoch"})
 _NEEDS_NOW: Final = frozenset({"day", "clock"})
 _LONGEST_OBJECT: Final = 256
 """Characters in front of an address in which the object that it is of begins."""
@@ -105,11 +117,16 @@ def steering_spans(text: str) -> tuple[Span, ...]:
 
 
 def _may_be_asked(text: str, match: re.Match[str]) -> bool:
-    """Whether what is found in a system prompt may be what it is about: a folder, another day."""
+    """Whether what is found in a system prompt may be what it is about: a folder, an order."""
     kind = match.lastgroup or ""
+    start = match.start(kind)
+    if kind in _IDS:
+        front = text[max(0, start - _NEAR) : start]
+        return _tracks.search(front) is None and _of_request.match(match[kind]) is None
+    if kind == "counter":
+        return _of_work.match(match[0]) is not None
     if kind not in _MOMENTS:
         return kind == "path"
-    start = match.start(kind)
     return not (_is_of_now(text, start) or _it_is.search(text, max(0, start - _NEAR), start))
 
 

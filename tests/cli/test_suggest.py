@@ -341,6 +341,21 @@ DOUBTFUL: list[tuple[str, list[Body], str]] = [
         ),
     ),
     (
+        "an order in a system prompt",
+        [told(f"The order is {one}.", "Where is it?") for one in IDS],
+        f'replace("The order is {UUID}", "The order is …", {SYSTEM})',
+    ),
+    (
+        "a job in a system prompt",
+        [told(f"You grade job {n}.", "Grade it.") for n in range(3)],
+        rf'replace(r"You grade job \d+", "You grade job …", {SYSTEM})',
+    ),
+    (
+        "a number like a moment in a system prompt",
+        [told(f"You know block 176442424{n}.", "What is in it?") for n in range(3)],
+        rf'replace(r"You know block 1\d{{9}}", "You know block …", {SYSTEM})',
+    ),
+    (
         "days in a system prompt of which it is asked",
         [told(f"The meeting was held on {day} in Rome.", "When was it?") for day in DAYS],
         rf'replace(r"was held on \d{{4}}-\d\d-\d\d", "was held on …", {SYSTEM})',
