@@ -139,7 +139,8 @@ def command(
         for row in progress(wanted_rows(places, wanted, skipped), places, "looking"):
             found.add(row.place, row)
         proposals = found.proposals(_load)
-        doubts = found.proposals(_load, doubtful=True) if doubtful else []
+        told = doubtful or not (as_json or as_toml)  # people are told how many there are
+        doubts = found.proposals(_load, doubtful=True) if told else []
         name = where.text(places)
     if as_json:
         click.echo(json_line(_for_machines(name, found, skipped, [*proposals, *doubts])))
@@ -240,15 +241,16 @@ def _text(
         if total.money is None and not can_price() and total.tokens_in:
             yield ""
             yield "For what they cost: pip install 'cachewrap[prices]'"
-    if doubts:
+    if doubts and asked:
         yield ""
         yield from _wrapped(_DOUBT, width)
         for number, proposal in enumerate(doubts, 1):
             yield ""
             yield from _proposal(f"?{number}", proposal, width)
-    elif found.doubtful and not asked:
+    elif doubts:
         yield ""
-        more = f"{count_text(found.doubtful)} more requests may be equal, or ask other things"
+        count = sum(proposal.requests - proposal.families for proposal in doubts)
+        more = f"{count_text(count)} more requests may be equal, or ask other things"
         yield f"{more}: --doubtful shows them"
     elif asked:
         yield ""

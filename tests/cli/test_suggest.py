@@ -406,6 +406,13 @@ def test_what_is_in_doubt_is_proposed_apart(
     assert all(line.startswith("#") for line in file.splitlines() if line)
 
 
+def test_no_more_doubts_are_promised_than_are_shown(run: CommandLine, cassette: str) -> None:
+    moments = [{"!datetime": [f"{day}T10:00:00"]} for day in DAYS]
+    fill(cassette, [called(question="Why?", at=moment) for moment in moments])
+    told, asked = (run("suggest", "--url", cassette, *more).out for more in ([], ["--doubtful"]))
+    assert ("more requests may be equal" in told) is ("nothing is in doubt" not in asked)
+
+
 def test_samples_and_seeds_of_one_request_are_no_family(run: CommandLine, tmp_path: Path) -> None:
     url = f"disk:{tmp_path}"
     request = called(question="Why?")
