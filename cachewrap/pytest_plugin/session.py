@@ -115,14 +115,10 @@ class Session:
         """Put a test on its cassette, if it is not there already."""
         started = self._started.get(item.nodeid)
         if started is None:
-            try:
-                wish = wish_of(item)
-                places = places_of(item)
-                path = str(places.cassette(item, wish))
-                reads = tuple(str(places.named(name)) for name in wish.reads)
-                cache = self._of_test(item, path, wish, reads)
-            except (pytest.UsageError, StoreError) as error:
-                pytest.fail(str(error), pytrace=False)
+            wished = self._wished(item)
+            if isinstance(wished, str):  # here, so that nothing is told as its cause once more
+                pytest.fail(wished, pytrace=False)
+            cache, path, wish, reads = wished
             self._patches = self._patches or patch_all()
             block = ExitStack()
             block.enter_context(cache)
@@ -131,6 +127,17 @@ class Session:
             self._own(item, path, wish, reads)
             activate_inside(item, cache, block)
         return started
+
+    def _wished(self, item: pytest.Item) -> tuple[WatchedCache, str, Wish, tuple[str, ...]] | str:
+        """The cache that a test asks for, on which cassette and how; a text of what is wrong."""
+        try:
+            wish = wish_of(item)
+            places = places_of(item)
+            path = str(places.cassette(item, wish))
+            reads = tuple(str(places.named(name)) for name in wish.reads)
+            return self._of_test(item, path, wish, reads), path, wish, reads
+        except (pytest.UsageError, StoreError) as error:
+            return str(error)
 
     def further(self, item: pytest.Item) -> Callable[..., WatchedCache]:
         """Makes the caches of further cassettes of a test, by their names."""

@@ -79,7 +79,9 @@ def test_a_fixture_goes_before_it_and_a_marker_before_that(project: Project) -> 
 )
 def test_what_is_wrong_fails_the_test(project: Project, fixture: str, says: str) -> None:
     project.test(f"@pytest.fixture\n{fixture}\ndef test_one(llm_cache):\n    ask()")
-    assert says in project.run(errors=1)
+    out = project.run(errors=1)
+    assert says in out
+    assert "During handling" not in out and "direct cause" not in out
 
 
 def test_what_is_wrong_with_the_file_is_said(project: Project) -> None:
