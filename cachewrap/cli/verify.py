@@ -221,7 +221,8 @@ def _named(path: Iterable[str | int]) -> str:
 def read_answer(row: Row) -> None:
     """Read the answer as far as that needs no class of its own.
 
-    Raises `CorruptEntryError`, also for an alias of what is not stored, or is an alias itself.
+    Raises `CorruptEntryError`, also for an alias of what is not stored, or is an alias that keeps
+    no answer of its own.
     """
     entry = row.entry
     if (alias := alias_in(entry)) is not None:
@@ -230,7 +231,8 @@ def read_answer(row: Row) -> None:
         raw = row.place.get(alias.target)
         if raw is None:
             raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is no longer stored")
-        if read_row(row.place, alias.target, raw).alias_of:
+        there = alias_in(read_row(row.place, alias.target, raw).entry)
+        if there is not None and not there.kept:
             raise CorruptEntryError(f"an alias of {alias.target[:12]}…, which is an alias itself")
         return
     if entry.kind is Kind.HTTP:

@@ -195,6 +195,13 @@ def test_verify_tells_of_those_that_lead_nowhere(run: CommandLine, approved: str
     assert run("alias", "ls", "--url", approved).out.count("(nothing is stored there)") == 2
 
 
+def test_an_alias_of_what_has_been_given_one_since_is_good(run: CommandLine, approved: str) -> None:
+    Cache.from_url(approved).alias(ONE, THREE)
+    assert "alias" not in run("verify", "--url", approved).out
+    run("prune", "--damaged", "--url", approved)
+    assert aliases(approved) == {TWO: ONE, UNSEEN: ONE, ONE: THREE}
+
+
 @pytest.mark.parametrize("dry", [True, False])
 def test_prune_takes_back_what_leads_nowhere(run: CommandLine, approved: str, dry: bool) -> None:
     run("rm", "a1", "--url", approved)
