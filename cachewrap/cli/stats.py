@@ -124,7 +124,7 @@ def _declared(total: Total) -> str:
     told = []
     if total.under_rules:
         ruled = f"{count_text(total.under_rules)} under rules of equality"
-        changed = f" ({count_text(total.by_rule)} changed by one)" if total.by_rule else ""
+        changed = f" ({count_text(total.by_rule)} changed by them)" if total.by_rule else ""
         told.append(ruled + changed)
     if total.elements:
         be = "an element of a list" if total.elements == 1 else "elements of lists"

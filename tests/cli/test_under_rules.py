@@ -133,7 +133,7 @@ def test_they_are_counted(run: CommandLine, real: str) -> None:
     told = run("stats", "--url", real, "--json").lines[0]["total"]
     assert (told["under_rules"], told["by_rule"], told["elements"]) == (2, 1, 1)
     last = run("stats", "--url", real).out.splitlines()[-1]
-    assert last == "2 under rules of equality (1 changed by one), 1 an element of a list"
+    assert last == "2 under rules of equality (1 changed by them), 1 an element of a list"
 
 
 # -- keys ------------------------------------------------------------------------------------------
