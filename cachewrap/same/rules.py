@@ -30,6 +30,7 @@ from cachewrap.same.steps import (
     opened,
     texts_before,
     texts_changed,
+    whole,
     with_items,
 )
 
@@ -151,7 +152,7 @@ class _Ignore(Rule):
         def leave_out(value: Any) -> Any:
             if type(value) is Taken:
                 return value
-            rest.append([number, value])
+            rest.append([number, whole(value) if chosen else value])
             return Taken(value) if chosen else GONE
 
         for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
