@@ -121,6 +121,17 @@ def test_plain_http_comes_to_the_same_key(up: Upstream) -> None:
     assert (up.calls, cache.stats.hits_by_rule) == (1, 3)
 
 
+def messages_alone(request: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": request["body"]["messages"]}
+
+
+def test_a_stream_stays_one_whatever_a_function_leaves(up: Upstream) -> None:
+    with Cache.memory(same=[messages_alone]) as cache, patch_openai():
+        for stream in (False, True) * 3:
+            create(up, stream=stream, user=str(stream))
+    assert (up.calls, cache.stats.hits, cache.stats.errors) == (2, 4, 0)
+
+
 HI = [{"role": "user", "content": "on 2026-11-29, at 0x7f7f7f7f7f"}]
 CALLED = [
     {
