@@ -138,7 +138,7 @@ class ReplayMissError(CachewrapError, LookupError):
         self.elements = tuple(elements)
         named = ", ".join(map(str, elements[:_NAMED]))
         more = ", …" if len(elements) > _NAMED else ""
-        told = f"{self}\n(not stored: {len(elements)} of {among} elements, {named}{more})"
+        told = f"{self}\n(not stored: {len(elements)} of {among} elements, at {named}{more})"
         self.args = (told, *self.args[1:])
 
     def advise(self, command: str) -> None:

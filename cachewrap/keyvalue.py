@@ -22,6 +22,7 @@ from cachewrap.errors import (
 from cachewrap.format import codec
 from cachewrap.format.aliases import Alias, AliasedError, alias_in, unpacked
 from cachewrap.format.classes import called
+from cachewrap.format.sealing import answer_under
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, is_scrubbed, key_of, salted
@@ -87,13 +88,16 @@ class KeyValue(Serving):
     ) -> tuple[Any, str] | None:
         """What an alias leads to, else what it keeps of before it, and the key of that.
 
-        None where neither serves. Raises as `peek` does where one cannot be read.
+        See `found_by`. None where neither serves. Raises as `peek` does where one cannot be read.
         """
         wrong: CorruptEntryError | None = None
         kept = self._guard.close(key, alias.kept) if alias.kept else None
         for name, raw in ((alias.target, self._store.get(alias.target)), (key, kept)):
             try:
-                if raw is not None and (found := peek(name, raw, self._guard, load, late)):
+                if raw is None:
+                    continue
+                own, _ = answer_under(name, raw, self._guard)
+                if (found := peek(name, own, self._guard, load, late)) is not None:
                     return found[0], name
             except CorruptEntryError as error:
                 wrong = error

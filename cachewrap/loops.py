@@ -103,7 +103,11 @@ async def sleep(seconds: float) -> None:
 async def gathered(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """What several coroutines give, at once where tasks of asyncio can do them."""
     if len(works) < 2 or running_loop() is None:
-        return [await work for work in works]
+        try:
+            return [await work for work in works]
+        finally:
+            for work in works:  # of one who is cancelled some have not begun
+                work.close()
     return list(await sys.modules["asyncio"].gather(*works))
 
 

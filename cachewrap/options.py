@@ -94,15 +94,17 @@ class Default:
     def declare(self, *, split: bool, same: Rules | None) -> None:
         """From now on this is said of all calls."""
         self.split = split
-        # Each cache holds its own views: here they are only found quickly.
-        self._served: WeakKeyDictionary[Cache, ref[Cache]] = WeakKeyDictionary()
+        # Each cache holds its own views: here they are only found quickly. They go with their
+        # rules, since another thread may be declaring others at this moment.
+        found: WeakKeyDictionary[Cache, ref[Cache]] = WeakKeyDictionary()
+        self._served = same, found
         self.same = same
 
     def served(self, cache: Cache) -> Cache:
         """A cache as it serves the calls of the patch: under its own rules, and those of that."""
-        if (rules := self.same) is None:
+        rules, served = self._served
+        if rules is None:
             return cache
-        served = self._served
         known = served.get(cache)
         view = None if known is None else known()
         if view is None:

@@ -17,6 +17,7 @@ from cachewrap.call.terms import (
 from cachewrap.entry import Entry, Outcome, same_source
 from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
 from cachewrap.format.aliases import AliasedError
+from cachewrap.format.sealing import answer_under
 from cachewrap.request.key import is_streamed
 
 R = TypeVar("R")
@@ -26,8 +27,9 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     """What an alias comes to, of whose target the store gave something.
 
     The answer there must be of the same function or endpoint, and one that this request could have
-    had itself. Where there is none, all is as if there were no alias: what was stored before it is
-    found, if that serves, and a new answer may replace both.
+    had itself; where the target has an alias by now, it is what was stored there before. Where
+    there is none, all is as if there were no alias: what was stored before it is found, if that
+    serves, and a new answer may replace both.
     """
     assert absent.alias is not None
     target, held, stale = absent.alias.target, absent.alias.kept, absent.stale
@@ -35,12 +37,16 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     try:
         if isinstance(seen, StoreError):
             raise seen
-        found = None if seen is None else _peeked(exchange, target, seen, terms)
+        found = None
+        if seen is not None:
+            try:
+                found = _peeked(exchange, target, seen, terms)
+            except AliasedError:
+                own, _ = answer_under(target, seen, terms.guard)
+                found = _peeked(exchange, target, own, terms)
         if found is not None:
             _check_led(exchange, found[1])
             return Reply(Outcome.HIT, *found, alias=target)
-    except AliasedError:
-        wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
     except (CodecError, StoreError) as error:
         wrong = error
         stale = stale if isinstance(error, CorruptEntryError) else None
@@ -58,7 +64,7 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     if wrong is None:
         gone = "has expired" if seen is not None else "is no longer stored"
         wrong = CorruptEntryError(f"it is an alias of {target[:12]}…, which {gone}")
-    return Absent(stale, wrong if terms.mode == "replay" else None)
+    return Absent(stale, wrong if terms.mode == "replay" else None, stays=stale is None)
 
 
 def _check_led(exchange: Exchange[Any], entry: Entry) -> None:

@@ -10,7 +10,7 @@ from cachewrap.call.effects import Acquire, Effect, Lookup, Release, Save
 from cachewrap.stores.base import Claim, Many, Operation
 from cachewrap.stores.breaker import Watched
 
-Outcome: TypeAlias = tuple[Any, Exception | None]
+Settled: TypeAlias = tuple[Any, Exception | None]
 """What an effect gave, or the error that it raised."""
 
 
@@ -46,7 +46,7 @@ def operation_of(effect: Effect[Any]) -> Operation | None:
     return None
 
 
-def settled(effect: Effect[Any], result: Any, leases: Any) -> Outcome:
+def settled(effect: Effect[Any], result: Any, leases: Any) -> Settled:
     """The outcome of an effect whose operation gave this, or the error that it raised."""
     if isinstance(effect, Release):
         lease.drop(effect.token)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
-from cachewrap.call.at_once import Outcome, interrupted, joined, settled
+from cachewrap.call.at_once import Settled, interrupted, joined, settled
 from cachewrap.call.effects import (
     Acquire,
     Call,
@@ -157,9 +157,9 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
 
 def _perform_all(
     effects: Sequence[Any], store: Any, call: Callable[..., Any] | None
-) -> list[Outcome]:
+) -> list[Settled]:
     joint, ahead = joined(effects, store), dict(enumerate(effects))
-    done: list[Outcome] = [(None, None)] * len(effects)
+    done: list[Settled] = [(None, None)] * len(effects)
     try:
         if joint:
             results = store.do_many(list(joint.values()))
@@ -287,9 +287,9 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
 
 async def _aperform_all(
     effects: Sequence[Any], store: Any, call: Callable[..., Awaitable[Any]] | None
-) -> list[Outcome]:
+) -> list[Settled]:
     joint, ahead = joined(effects, store), dict(enumerate(effects))
-    done: list[Outcome] = [(None, None)] * len(effects)
+    done: list[Settled] = [(None, None)] * len(effects)
     try:
         if joint:
             results = await store.ado_many(list(joint.values()))
@@ -298,12 +298,12 @@ async def _aperform_all(
                 del ahead[at]
         else:  # a store puts what tasks write in one piece
             saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
-            writes = [_aoutcome(effects[at], store, call) for at in saving]
-            for at, outcome in zip(saving, await gathered(writes), strict=True):
-                done[at] = outcome
+            writes = [_asettled(effects[at], store, call) for at in saving]
+            for at, end in zip(saving, await gathered(writes), strict=True):
+                done[at] = end
                 del ahead[at]
         for at, effect in list(ahead.items()):
-            done[at] = await _aoutcome(effect, store, call)
+            done[at] = await _asettled(effect, store, call)
             del ahead[at]
         return done
     except BaseException:  # trio and anyio cancel every step of what they cancel
@@ -313,7 +313,7 @@ async def _aperform_all(
         done = []
 
 
-async def _aoutcome(effect: Any, store: Store, call: Any) -> Outcome:
+async def _asettled(effect: Any, store: Store, call: Any) -> Settled:
     try:
         return await _aperform(effect, store, call), None
     except Exception as error:

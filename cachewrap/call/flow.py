@@ -175,21 +175,21 @@ def _keep(
     envelope, entry = sealed
     raw = won = terms.guard.close(exchange.key, envelope)
     stored, before = terms.mode != "read_only", absent.stale
-    replace = terms.mode == "refresh"
+    refresh = terms.mode == "refresh"
     if stored:
         until = kept_until(entry.expires, time.time())
-        if replace and before is None and terms.replaced is not None:
+        if refresh and before is None and terms.replaced is not None:
             found = yield from _read(exchange.key)
             before = found if isinstance(found, bytes) else None
         try:
-            won = yield Save(exchange.key, raw, until, absent.stale, replace, lease)
+            won = yield Save(exchange.key, raw, until, absent.stale, refresh, lease)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
     own, left = won == raw, False
     if stored and own and before is not None and terms.replaced is not None:
         # A cassette leaves an answer as it is that says the same.
-        left = replace and (yield from _read(exchange.key)) == before
+        left = refresh and (yield from _read(exchange.key)) == before
         if not left:
             terms.replaced(exchange, before)
     try:
@@ -199,7 +199,7 @@ def _keep(
         if left and before is not None:
             entry = terms.guard.unseal(exchange.key, before)  # which runs find there
     except AliasedError:  # approved just now: whoever waits for this answer looks once more
-        return Reply(Outcome.MISS, result), AGAIN
+        return Reply(Outcome.MISS, result), FAILED if absent.stays else AGAIN
     except CodecError as error:
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
@@ -322,7 +322,8 @@ def _open(
     started = time.perf_counter()
     result: Any
     if lease is not None:
-        absent = Absent(absent.stale, absent.why, lease if lease.held else None)
+        held = lease if lease.held else None
+        absent = Absent(absent.stale, absent.why, held, stays=absent.stays)
     if reader is None:
         result = yield Call(None, (absent, None))
     else:

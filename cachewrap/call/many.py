@@ -162,8 +162,8 @@ class _Listed(Generic[R]):
             try:
                 found = yield from look(self._exchanges[at], self._cache._terms)
             except ReplayMissError as error:
-                missing = self.missing[len(replies) :]
-                for _ in missing[1:]:
+                missing = {*self.missing[len(replies) :]}
+                for _ in range(len(missing) - 1):
                     self._cache.refused()
                 error.tell_missing(
                     [at for at, first in enumerate(self._first) if first in missing],

@@ -27,13 +27,13 @@ from cachewrap.call.terms import (
     peek,
 )
 from cachewrap.call.watching import Watching, began_of, forget
-from cachewrap.entry import Outcome
+from cachewrap.entry import Outcome, kept_until
 from cachewrap.errors import (
     CodecError,
     MissingTypeError,
     StoreError,
 )
-from cachewrap.format.sealing import make_guard
+from cachewrap.format.sealing import answer_under, make_guard
 from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Logs, Pairs, Store
@@ -349,17 +349,38 @@ class Serving(Telling):
     def damaged(self, exchange: Exchange[Any], error: CodecError) -> None:
         """An entry cannot be read on, of which the caller has had a part: the next answer stands.
 
-        Raises `ReplayMissError` in mode replay, which asks nobody for the rest.
+        Where an alias led to it, what the alias keeps is back. Raises `ReplayMissError` in mode
+        replay, which asks nobody for the rest.
         """
         if self._gives_way(exchange, error):
+            key = exchange.key
             with suppress(StoreError):
-                self._store.delete(exchange.key)
+                before = self._before(key, raw := self._store.get(key))
+                if before is None:
+                    self._store.delete(key)
+                else:
+                    self._store.add(key, before[0], expires=before[1], over=raw)
 
     async def adamaged(self, exchange: Exchange[Any], error: CodecError) -> None:
         """`damaged` for async callers."""
         if self._gives_way(exchange, error):
+            key = exchange.key
             with suppress(StoreError):
-                await self._store.adelete(exchange.key)
+                before = self._before(key, raw := await self._store.aget(key))
+                if before is None:
+                    await self._store.adelete(key)
+                else:
+                    await self._store.aadd(key, before[0], expires=before[1], over=raw)
+
+    def _before(self, key: str, raw: bytes | None) -> tuple[bytes, float] | None:
+        """What an alias under a key keeps of before it, and until when; None for no alias."""
+        if raw is None:
+            return None
+        try:
+            own, entry = answer_under(key, raw, self._guard)
+        except CodecError:
+            return None
+        return None if own is raw else (own, kept_until(entry.expires, entry.created))
 
     def _gives_way(self, exchange: Exchange[Any], error: CodecError) -> bool:
         self.survive(error, exchange.source)

@@ -160,7 +160,11 @@ class Exchange(Generic[R]):
                 raise UnsupportedTypeError(str(error)) from None
         rules, declared = policy.same, None
         if rules is not None or self.element:
-            declared = Declared("" if rules is None else rules.digest, self.by, self.element)
+            by = self.by
+            if policy.scrub is not None or not policy.store_requests:
+                # What was taken out is short: whoever has its digest could try what it was.
+                by = tuple((rule, b"") for rule, _ in by)
+            declared = Declared("" if rules is None else rules.digest, by, self.element)
         facts = Facts(
             created=now,
             seconds=seconds,
@@ -302,12 +306,14 @@ class Absent:
         lease: under which an open response is asked for; it is given back when that is kept.
         alias: what is stored there instead, of which it is not known yet where it leads: whoever
             reads its target asks `found_by`.
+        stays: whether an alias is there that leads to what cannot be read now, and stays.
     """
 
     stale: bytes | None = None
     why: CachewrapError | None = None
     lease: OpenLease | None = field(default=None, compare=False)
     alias: Alias | None = None
+    stays: bool = field(default=False, compare=False)
 
 
 ABSENT: Final = Absent()

@@ -339,7 +339,8 @@ def rm(keys: list[str], where: Where, yes: bool, dry_run: bool) -> None:
 
     KEY is a key as `ls` gives it, or as many of its first characters as no other key begins with,
     or what was given to `cache.set`. Where one has no entry, or several, nothing is removed, and
-    the exit status is 1. Several entries are removed after asking on a terminal.
+    the exit status is 1. Several entries are removed after asking on a terminal. An alias goes with
+    what was stored under its key before: `alias rm` takes one back.
     """
     with where.opened() as places:
         found, failed = {}, 0
@@ -365,7 +366,8 @@ def rm(keys: list[str], where: Where, yes: bool, dry_run: bool) -> None:
 def _named(place: Place, key: str) -> str:
     """An entry for people: the beginning of its key, and what was asked."""
     try:
-        asked = read_row(place, key, place.get(key) or b"").prompt
+        row = read_row(place, key, place.get(key) or b"")
+        asked = f"(alias of {row.alias_of[:8]}) {row.prompt}" if row.alias_of else row.prompt
     except CodecError:
         asked = "(it cannot be read)"
     return f"{key[:12]}  {one_line(asked, terminal_width() - 28)}".rstrip()

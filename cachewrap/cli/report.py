@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
 
-from cachewrap import systems
 from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
 from cachewrap.cli.guess import page_and_places
 from cachewrap.cli.kept_runs import Kept, kept_in, named, opened
 from cachewrap.cli.options import together
+from cachewrap.cli.page_files import PAGE_BYTES, check_replaceable, replacing
 from cachewrap.cli.places import Place, Where, progress, where_beside, where_options
 from cachewrap.cli.report_runs import (
     OnPage,
@@ -31,10 +30,9 @@ from cachewrap.cli.report_runs import (
 )
 from cachewrap.cli.survey import Survey, alias_pairs, line, read_again
 from cachewrap.cli.talk import Conversations, Talk
-from cachewrap.cli.text import count_text, is_terminal, size_text
+from cachewrap.cli.text import count_text, size_text
 from cachewrap.entries.filters import Filter
-from cachewrap.errors import StoreError
-from cachewrap.report import Document, is_report
+from cachewrap.report import Document
 from cachewrap.telemetry.usage import can_price
 
 _FILE: Final = "report.html"
@@ -43,9 +41,6 @@ _MOST: Final = 100_000
 _FILTER_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
     **dict.fromkeys(("min_size", "max_size"), size_text),
 }
-_PAGE_BYTES: Final = 100 * 2**20
-"""From there on conversations are left out: a browser has to hold all of it."""
-
 
 page_options: Final = together(
     click.option("--title", metavar="TEXT", help="The title of the page."),
@@ -87,7 +82,7 @@ Examples:
     metavar="FILE",
     help=f"The file; - is the output.  [default: {_FILE}]",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is not a report.")
+@click.option("--force", is_flag=True, help="Replace a file that is not a page of cachewrap.")
 @page_options
 def command(page: str | None, output: str | None, force: bool, **given: Any) -> None:
     """Write what is stored to one page, which needs no server and no network.
@@ -106,8 +101,8 @@ def command(page: str | None, output: str | None, force: bool, **given: Any) -> 
     if output == "-":
         write_page(sys.stdout.buffer, **given)
         return
-    _check_replaceable(output, force)
-    with _replacing(output) as file:
+    check_replaceable(output, force)
+    with replacing(output) as file:
         shown = write_page(file, **given)
     size = size_text(os.stat(output).st_size)
     conversations = "1 conversation" if shown == 1 else f"{count_text(shown)} conversations"
@@ -173,21 +168,21 @@ def write_page(
         conversations = Conversations()
 
         def picture(address: str) -> int | None:
-            return document.picture(address) if document.written < _PAGE_BYTES else None
+            return document.picture(address) if document.written < PAGE_BYTES else None
 
         names = [] if no_content else survey.shown()
         if run is not None and not no_content and not wanted:
             names = list(dict.fromkeys([*names, *_asked(run, places, limit)]))
         for row in read_again(names):
             said = Talk(row, picture)
-            fits = document.written < _PAGE_BYTES
+            fits = document.written < PAGE_BYTES
             document.add(line(row, said), said.told if fits else None)
             conversations.add(row, said if fits else None)
             told += fits
             lines[row.place.seed, row.key] = len(lines), row.entry.created
 
         def put(name: str, data: Any) -> bool:
-            fits = document.written < _PAGE_BYTES
+            fits = document.written < PAGE_BYTES
             if fits:
                 document.put(name, data)
             return fits
@@ -259,47 +254,3 @@ def _filters(wanted: Filter, no_content: bool) -> list[str]:
             continue
         given.append(f"--{name.replace('_', '-')} {_FILTER_TEXTS.get(name, str)(value)}")
     return given
-
-
-def _check_replaceable(path: str, force: bool) -> None:
-    """Ask, or refuse, before a file that is not a report is replaced. Raises `StoreError`."""
-    try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a device is not to be replaced
-            raise StoreError(f"cannot write {path}: no regular file; - is the output")
-        with open(path, "rb") as file:
-            beginning = file.read(1024)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    if force or not beginning or is_report(beginning):
-        return
-    question = f"{path} is not a report. Replace it?"
-    if not is_terminal(sys.stdin):
-        raise click.UsageError(f"{question} There is no terminal to ask on: give --force")
-    click.confirm(question, abort=True)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
-    """A new file for its owner alone, which takes the place of another when it is whole."""
-    if systems.is_strange_link(path):
-        raise StoreError(
-            f"cannot write {path}: it is a link of another user, which is not followed"
-        )
-    path = os.path.realpath(path)
-    try:
-        handle, made = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".cachewrap-")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with open(handle, "wb") as file:
-            yield file
-        os.replace(made, path)
-    except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.unlink(made)
-        if isinstance(error, OSError):
-            raise StoreError(f"cannot write {path}: {error.strerror}") from error
-        raise

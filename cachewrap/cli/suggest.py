@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from cachewrap.cli.entries import Skipped, filter_options, read_row, wanted_rows
+from cachewrap.cli.page_files import check_replaceable
 from cachewrap.cli.places import Place, Where, json_option, progress, where_options
 from cachewrap.cli.suggest_meaning import load_judge, suggest_pairs
 from cachewrap.cli.text import (
@@ -46,6 +47,7 @@ Examples:
   cachewrap suggest tests/cassettes --toml > same.toml
   cachewrap run --same same.toml agent.py
   cachewrap suggest --meaning
+  cachewrap suggest --meaning --page pairs.html
   cachewrap suggest --meaning --judge judges:same_meaning""",
 )
 @where_options
@@ -74,6 +76,12 @@ Examples:
     metavar="MODULE:FUNCTION",
     help="With --meaning: makes an alias of each pair for which this function of yours gives True.",
 )
+@click.option(
+    "--page", metavar="FILE.html", help="With --meaning: a page on which you tick what to approve."
+)
+@click.option(
+    "--force", is_flag=True, help="With --page: replace a file that is not a page of cachewrap."
+)
 @json_option
 def command(
     where: Where,
@@ -84,6 +92,8 @@ def command(
     alike: float,
     limit: int,
     judge: str | None,
+    page: str | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Look for stored requests that differ only in what does not matter, and change nothing.
@@ -94,7 +104,8 @@ def command(
 
     With --meaning it is pairs of requests whose last words are alike, with the command that has the
     one answered by the other. Nothing is approved but by you, or by your --judge, which takes two
-    texts, or two entries where it says so (one: StoredEntry). Needs: pip install
+    texts, or two entries where it says so (one: StoredEntry). --page writes one page, which needs
+    no server and no network: what is ticked on it are commands to run. Needs: pip install
     'cachewrap[meaning]'.
     """
     if as_toml and as_json:
@@ -104,11 +115,25 @@ def command(
             raise click.UsageError(
                 "--toml and --doubtful are of rules: give them without --meaning"
             )
+        if page and (judge or as_json):
+            raise click.UsageError(f"give --page or {'--judge' if judge else '--json'}, not both")
+        if page and page != "-":
+            check_replaceable(page, force)
         judging = load_judge(judge) if judge else None
-        suggest_pairs(where, wanted, at_least=alike, limit=limit, judge=judging, as_json=as_json)
+        suggest_pairs(
+            where,
+            wanted,
+            at_least=alike,
+            limit=limit,
+            judge=judging,
+            as_json=as_json,
+            page=page,
+        )
         return
-    if judge:
-        raise click.UsageError("--judge is of pairs: give it with --meaning")
+    if judge or page:
+        raise click.UsageError(
+            f"{'--judge' if judge else '--page'} is of pairs: give it with --meaning"
+        )
     found, skipped = Families(), Skipped()
     with where.opened(empty=True) as places:
         for row in progress(wanted_rows(places, wanted, skipped), places, "looking"):

@@ -8,27 +8,45 @@ import inspect
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+from urllib.parse import parse_qsl
 
 import click
 
 from cachewrap.cli.entries import Row, Skipped, read_row, wanted_rows
+from cachewrap.cli.page_files import PAGE_BYTES, replacing
 from cachewrap.cli.places import Place, Where, is_encrypted, progress
-from cachewrap.cli.text import clean, count_text, entries_text, json_line, one_line, terminal_width
+from cachewrap.cli.talk import TEXT
+from cachewrap.cli.text import (
+    clean,
+    count_text,
+    entries_text,
+    json_line,
+    one_line,
+    size_text,
+    terminal_width,
+)
 from cachewrap.entries.aliases import add_alias
 from cachewrap.entries.filters import Filter
 from cachewrap.entries.stored import StoredEntry
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, printable
 from cachewrap.format.sealing import UNSEALED
-from cachewrap.secrets import hidden
+from cachewrap.report import PAIRS, Document
+from cachewrap.secrets import hidden, is_secret
 from cachewrap.suggest.pairs import Asked, Pair
+from cachewrap.urls import unsigned
 
 _SHORT: Final = 12
 """Characters of a key that are shown."""
 
 _NARROW: Final = 60
+_NO_PASSWORD: Final = (
+    "The address of the cache has a password, which is left out here: set CACHEWRAP_URL to it"
+    " before you run a command."
+)
 _WARNING: Final = "What is alike need not mean the same: read both before you approve a pair."
 
 Judge = Callable[[Pair, StoredEntry, StoredEntry], bool]
@@ -90,6 +108,7 @@ class _Judged:
         pair: the pair.
         answers: what is stored for both.
         approve: the command that makes the one an alias of the other.
+        is_whole: whether that command names the place.
         approved: what the judge said; None where there is none.
         told: why it was not made an alias, where it was not for what the judge said.
     """
@@ -97,6 +116,7 @@ class _Judged:
     pair: Pair
     answers: tuple[str, str]
     approve: str
+    is_whole: bool
     approved: bool | None = None
     told: str = ""
 
@@ -109,8 +129,9 @@ def suggest_pairs(
     limit: int,
     judge: Judge | None,
     as_json: bool,
+    page: str | None = None,
 ) -> None:
-    """Print the pairs; with a judge, make those that it approves aliases."""
+    """Print the pairs, or write their page; with a judge, make those that it approves aliases."""
     asked, skipped = Asked(), Skipped()
     answering: set[tuple[Place, str]] = set()
     with where.opened(empty=True) as places:
@@ -121,7 +142,11 @@ def suggest_pairs(
         pairs = asked.pairs(at_least)
         name = where.text(places)
         judged = _judged(pairs[:limit], judge, answering)
-        if as_json:
+        if page is not None:
+            facts = {"place": name, "entries": asked.entries, "compared": asked.compared}
+            more = {"unreadable": skipped.count, "found": len(pairs), "alike": at_least}
+            _write(page, {**facts, **more}, judged, answering)
+        elif as_json:
             whole = {"place": name, "entries": asked.entries, "compared": asked.compared}
             more = {"unreadable": skipped.count, "pairs_found": len(pairs)}
             click.echo(json_line({**whole, **more, "pairs": [_facts(one) for one in judged]}))
@@ -149,7 +174,7 @@ def _judged(
         newer, older = _row(place, pair.one), _row(place, pair.other)
         if newer is None or older is None:
             continue
-        one = _Judged(pair, (_answer(newer), _answer(older)), _command(pair))
+        one = _Judged(pair, (_answer(newer), _answer(older)), *_command(pair))
         if judge is None:
             yield one
             continue
@@ -192,20 +217,31 @@ def _answer(row: Row) -> str:
         return "(it cannot be read)"
 
 
-def _command(pair: Pair) -> str:
-    """The command that approves a pair, for the place that was named."""
-    given = click.get_current_context().params
-    place: Place = pair.place
-    words = ["cachewrap", "alias", "add", pair.one[:_SHORT], pair.other[:_SHORT]]
-    words += [place.name] if place.name else given.get("words") or ()
-    for name in ("disk", "redis"):
-        words += [f"--{name}", given[name]] if given.get(name) else []
-    source = click.get_current_context().get_parameter_source("url")
+def _command(pair: Pair) -> tuple[str, bool]:
+    """The command that approves a pair, and whether it names the place that was named: an address
+    with a credential in it is left out, and ``CACHEWRAP_URL`` says it.
+    """
+    context = click.get_current_context()
+    given, place = context.params, pair.place
+    named: list[tuple[Any, ...]] = [
+        (word,) for word in ([place.name] if place.name else given.get("words") or ())
+    ]
+    named += [(f"--{name}", given[name]) for name in ("disk", "redis") if given.get(name)]
+    source = context.get_parameter_source("url")
     if source is not None and source.name == "COMMANDLINE":
-        words += ["--url", given["url"]]
+        named += [("--url", given["url"])]
+    told = [words for words in named if not _has_credential(str(words[-1]))]
+    words = ["cachewrap", "alias", "add", pair.one[:_SHORT], pair.other[:_SHORT]]
+    words += [str(word) for one in told for word in one]
     if given.get("seed") is not None or given.get("all_seeds"):
         words += ["--seed", place.seed]
-    return shlex.join(map(str, words))
+    return shlex.join(words), told == named
+
+
+def _has_credential(address: str) -> bool:
+    """Whether the address of a cache has a password in it, or another credential."""
+    options = parse_qsl(address.partition("?")[2])
+    return unsigned(address) != address or any(is_secret(name) for name, _ in options)
 
 
 def _facts(one: _Judged) -> dict[str, Any]:
@@ -224,6 +260,57 @@ def _facts(one: _Judged) -> dict[str, Any]:
     }
 
 
+def _write(
+    path: str,
+    facts: dict[str, Any],
+    judged: Iterator[_Judged],
+    answering: set[tuple[Place, str]],
+) -> None:
+    """Write the page on which a person ticks pairs.
+
+    Args:
+        path: its file; ``-`` is the output.
+        facts: what was looked at.
+        judged: the pairs.
+        answering: the entries that answer for an alias, which are not to be aliases themselves.
+    """
+    if path == "-":
+        _fill(sys.stdout.buffer, facts, judged, answering)
+        return
+    with replacing(path) as file:
+        shown = _fill(file, facts, judged, answering)
+    pairs = "1 pair" if shown == 1 else f"{count_text(shown)} pairs"
+    click.echo(f"{path}: {size_text(os.stat(path).st_size)}, {pairs}")
+
+
+def _fill(
+    file: BinaryIO,
+    facts: dict[str, Any],
+    judged: Iterator[_Judged],
+    answering: set[tuple[Place, str]],
+) -> int:
+    """Write the page to a file; how many pairs it has."""
+    document = Document(file, "Do these mean the same?", PAIRS)
+    numbers: dict[tuple[Place, str], int] = {}
+    shown, has_password = 0, False
+    for one in judged:
+        if document.written > PAGE_BYTES:
+            break
+        ends = [(one.pair.place, key) for key in (one.pair.one, one.pair.other)]
+        told = {
+            **_facts(one),
+            "answers": [answer[:TEXT] for answer in one.answers],
+            "cuts": [max(0, len(answer) - TEXT) for answer in one.answers],
+            "ends": [numbers.setdefault(end, len(numbers)) for end in ends],
+            "taken": ends[0] in answering,
+        }
+        document.put("pair", told)
+        shown += 1
+        has_password = has_password or not one.is_whole
+    document.finish({**facts, "made": time.time(), "password": has_password})
+    return shown
+
+
 def _text(judged: Iterator[_Judged], found: int, has_judge: bool) -> Iterator[str]:
     width = max(_NARROW, terminal_width())
     if not found:
@@ -233,6 +320,8 @@ def _text(judged: Iterator[_Judged], found: int, has_judge: bool) -> Iterator[st
         yield _WARNING
     shown = approved = 0
     for one in judged:
+        if not (shown or has_judge or one.is_whole):
+            yield _NO_PASSWORD
         shown += 1
         approved += one.approved is True
         yield ""

@@ -68,7 +68,7 @@ def command(
 
     The key of an entry that was stored without its request, or with one that scrub= changed,
     cannot be checked, nor can that of a function whose seed= is not among those that are tried, nor
-    that of a request which rules of equality changed, without these rules (--same).
+    that of a request which rules of equality changed, without these rules: --same, or the URL's.
     Exits with 1 if an entry is damaged, or stands under a wrong key, or is an alias of what is no
     longer stored.
 
@@ -78,10 +78,9 @@ def command(
     if secrets:
         with where.opened() as places:
             sys.exit(_tell_secrets(places, as_json))
-    same = rules_of(file)
     counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
     with where.opened() as places:
-        for verdict, place, key, why in _verdicts(places, function_seeds, same):
+        for verdict, place, key, why in _verdicts(places, function_seeds, file):
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
@@ -96,16 +95,17 @@ def command(
 
 
 def _verdicts(
-    places: list[Place], seeds: Iterable[str], same: Rules | None
+    places: list[Place], seeds: Iterable[str], file: str | None
 ) -> Iterator[tuple[str, Place, str, str]]:
     """What each entry is: the verdict, where it is, and why."""
+    rules = {name: rules_of(name) for name in {file or place.same for place in places}}
     sampled = False
     doubtful: list[tuple[Place, str]] = []
     for place, key, raw in progress(every_entry(places), places, "verifying"):
         try:
             row = read_row(place, key, raw)
             read_answer(row)
-            keys, sure = _keys(row, seeds, same)
+            keys, sure = _keys(row, seeds, rules[file or place.same])
         except CodecError as error:
             yield _DAMAGED, place, key, str(error)
             continue

@@ -230,10 +230,10 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     Args:
         raw: the envelope.
         most: bytes of memory that its answer may take, decompressed and decoded, as `check_size`
-            estimates them.
+            estimates them, and so may what was declared.
 
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read,
-    and for an answer that would take more.
+    and for what would take more.
     """
     if len(raw) < _HEAD_SIZE:
         raise _strange(raw)
@@ -256,7 +256,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     if found != crc or end + _CRC_SIZE + rest != len(raw) or flags & _DECLARED:
         if found != crc or not flags & _DECLARED:
             raise CorruptEntryError("an entry is damaged: its checksum does not fit")
-        declared = _read_declared(raw, end + _CRC_SIZE + rest)
+        declared = _read_declared(raw, end + _CRC_SIZE + rest, most)
     if not (0.0 <= seconds < _INF and -_INF < created < _INF and expires == expires):
         raise CorruptEntryError("an entry is damaged: its times are no numbers")
     if flags & _ANSWER_PACKED:
@@ -273,13 +273,18 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 
 
-def _read_declared(raw: bytes, start: int) -> Declared:
-    """What was declared, behind all the rest of an envelope. Raises `CorruptEntryError`."""
+def _read_declared(raw: bytes, start: int, most: int = MAX_ENTRY_BYTES) -> Declared:
+    """What was declared, behind all the rest of an envelope. Raises `CorruptEntryError`.
+
+    It takes as much memory as an answer may, at most, if that is not little.
+    """
     end = len(raw) - _TAIL.size
     if end >= start:
         crc, size = _TAIL.unpack_from(raw, end)
         section = raw[start:end]
         if size == len(section) and crc == crc32(section):
+            if size > SMALL:
+                weigh(section, max(most, SURE))
             try:
                 return _declared_decoder.decode(section)
             except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

@@ -86,10 +86,12 @@ UNSEALED: Final = Guard()
 def answer_under(key: str, raw: bytes, guard: Guard) -> tuple[bytes, Entry]:
     """A key's own answer in what is stored there: of an alias, what it keeps of before it.
 
-    Raises `CorruptEntryError`.
+    Raises `CorruptEntryError`, also where an alias keeps nothing.
     """
     entry = guard.unseal(key, raw)
     if (alias := alias_in(entry)) is not None:
+        if not alias.kept:
+            raise CorruptEntryError(f"{key[:12]}… is an alias itself, and keeps no answer")
         raw = guard.close(key, alias.kept)
         entry = guard.unseal(key, raw)
     return raw, entry

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
-from operator import is_
 from types import SimpleNamespace
 from typing import (
     TYPE_CHECKING,
@@ -248,45 +247,47 @@ class Decorated:
 
         Raises `TypeError` for arguments that do not fit, and `UnkeyableError`.
         """
-        request = self.request(args, kwargs)
-        rules = cache.policy.same
-        if rules is None:
-            return FunctionExchange(self, cache, encode(request))
-        counted, by = rules.apply(request)
-        key, _ = hashed(rules.prefix(self.salt), counted)
-        return FunctionExchange(self, cache, request, key, by)
-
-    def keyed_under(
-        self, rules: Rules, arguments: dict[str, Any]
-    ) -> tuple[str, dict[str, Any], By]:
-        """The key of a call under rules, its request, and the rules that changed it."""
-        told = self.told
-        request = {**told.head, "arguments": arguments}
-        counted, by = rules.apply(request)
-        part = counted.get("arguments")
-        if type(part) is dict and len(counted) == len(request):
-            ruled = self._ruled
-            if ruled is None or ruled[0] is not rules or ruled[1] is not told:
-                prefix, names = rules.prefix(self.salt), parameters_of(self.plain)
-                ruled = rules, told, make_keyer(prefix, told.head, "arguments", names)
-                self._ruled = ruled
-            if all(map(is_, told.head.values(), counted.values())):
-                keyed = ruled[2](part.copy())
-                if keyed is not None:
-                    return keyed[0], request, by
-        return hashed(rules.prefix(self.salt), counted)[0], request, by
-
-    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
             head = self.head()
             if self._key is not None:
-                given = canonical(self._key(*args, **kwargs), where="key")
-                return {**head, "key": given}
-            arguments = canonical(self.bind(*args, **kwargs))
+                request = {**head, "key": canonical(self._key(*args, **kwargs), where="key")}
+            else:
+                request = {**head, "arguments": canonical(self.bind(*args, **kwargs))}
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
-        return {**head, "arguments": arguments}
+        rules = cache.policy.same
+        if rules is None:
+            return FunctionExchange(self, cache, encode(request))
+        key, by = self.keyed_under(rules, request)
+        return FunctionExchange(self, cache, request, key, by)
+
+    def keyed_under(self, rules: Rules, request: dict[str, Any]) -> tuple[str, By]:
+        """The key of a canonical request under rules of equality, and what changed it.
+
+        Raises `UnkeyableError`.
+        """
+        try:
+            counted, by = rules.apply(request)
+            key = self._quickly_keyed(rules, counted)
+            return hashed(rules.prefix(self.salt), counted)[0] if key is None else key, by
+        except UnkeyableError as error:
+            raise UnkeyableError(f"{self.source}: {error}") from None
+
+    def _quickly_keyed(self, rules: Rules, counted: dict[str, Any]) -> str | None:
+        """The key of a request as it counts, if nothing but its arguments is its own."""
+        told, part = self.told, counted.get("arguments")
+        if type(part) is not dict or len(counted) != len(told.head) + 1:
+            return None
+        for name, value in told.head.items():
+            if counted.get(name) is not value:
+                return None
+        ruled = self._ruled
+        if ruled is None or ruled[0] is not rules or ruled[1] is not told:
+            prefix, names = rules.prefix(self.salt), parameters_of(self.plain)
+            ruled = rules, told, make_keyer(prefix, told.head, "arguments", names)
+            self._ruled = ruled
+        keyed = ruled[2](part.copy())
+        return None if keyed is None else keyed[0]
 
     def head(self) -> dict[str, Any]:
         """What all requests of the function say now. Raises `UnkeyableError`."""
@@ -318,7 +319,8 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded; where its key is known it may still be to be encoded.
+        asked: the canonical request, encoded; where its key is known it may still be to be encoded,
+            which is done at once: a call may change what it was given.
         key: its key, where that is known.
         by: the rules of equality that changed it.
 
@@ -326,8 +328,9 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("_asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
+    __slots__ = ("asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
 
+    asked: bytes
     source: str
 
     def __init__(
@@ -341,20 +344,14 @@ class FunctionExchange(Exchange[Any]):
         self.decorated = decorated
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
-        self._asked = asked
-        self.key = key or key_of(decorated.prefix, asked)  # type: ignore[arg-type]
+        told: Any = asked
+        if type(asked) is not bytes:
+            told = encode(asked) if type(asked) is dict else b"".join(told)
+        self.asked = told  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.key = key or key_of(decorated.prefix, told)
         self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
-
-    @property
-    def asked(self) -> bytes:
-        asked = self._asked
-        if type(asked) is bytes:
-            return asked
-        told: bytes = encode(asked) if type(asked) is dict else b"".join(asked)  # type: ignore[arg-type]
-        self._asked = told
-        return told
 
     @property
     def policy(self) -> Policy:

@@ -6,11 +6,11 @@ import inspect
 import sys
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from operator import attrgetter
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import wrapt
 
@@ -35,12 +35,15 @@ from cachewrap.retry import Retry, portable, unported
 if TYPE_CHECKING:
     from cachewrap.explain import Explanation
 
-_EXACT: Final = Cache.memory()
-"""A cache without rules, for what only needs a key."""
-
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
+
+
+@lru_cache(maxsize=1)
+def _exact() -> Cache:
+    """A cache without rules, for what only needs a key."""
+    return Cache.memory()
 
 
 def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -99,7 +102,7 @@ class _Calls:
         kwargs, own = take_options(kwargs, decorated.options)
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
         given = _with_instance(instance, args)
-        exchanges = exchanges_of(decorated, cache or _EXACT, given, kwargs)
+        exchanges = exchanges_of(decorated, cache or _exact(), given, kwargs)
         if len(exchanges) != 1:
             raise ConfigurationError(
                 f"{decorated.source}: each element of {decorated.each}= has a key of its own: ask"

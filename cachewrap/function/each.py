@@ -22,7 +22,7 @@ from cachewrap.function.calls import SCOPED, Decorated, FunctionExchange, aserve
 from cachewrap.function.signature import parameters_of
 from cachewrap.options import NONE, CallOptions, Sampled
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import element_key, encode, hashed, key_of, make_keyer, salted
+from cachewrap.request.key import element_key, encode, key_of, make_keyer, salted
 from cachewrap.retry import with_async_retry, with_retry
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
@@ -196,8 +196,7 @@ def elements_of(
         asked: bytes | dict[str, Any] = request
         by: By = ()
         if rules is not None:
-            counted, by = rules.apply(request)
-            key, _ = hashed(rules.prefix(decorated.salt), counted)
+            key, by = decorated.keyed_under(rules, request)
         elif (keyed := keyer(part.copy())) is not None:
             key, pieces = keyed
             asked = b"".join(pieces)

@@ -94,6 +94,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         same, _, keyer = decorated.told
         if same is not None and not same():
             keyer = decorated.tell().keyer
+        asked: Pieces | dict[str, Any]
         by: By = ()
         if rules is None:
             keyed = keyer(arguments)  # type: ignore[misc]
@@ -101,7 +102,8 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
                 return general(args, kwargs, instance, wrapped)
             key, asked = keyed
         else:
-            key, asked, by = decorated.keyed_under(rules, arguments)
+            asked = {**decorated.told.head, "arguments": arguments}
+            key, by = decorated.keyed_under(rules, asked)
         if awaited:
             return later(cache, key, asked, partial(wrapped, *args, **kwargs), started, by)
         seen: Seen = None

@@ -22,6 +22,7 @@ from cachewrap.http.response import Head, Headers, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.policy import Same
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
@@ -71,6 +72,8 @@ class AiohttpWire(Wire):
     async def awith_body(self, content: bytes) -> Any:
         other = copy(self._request)
         other.headers = self._request.headers.copy()
+        for name in OF_ONE_REQUEST:
+            other.headers.popall(name, None)
         other._body = None  # which is the first one's, to be closed with that
         await other.update_body(content)
         return other
@@ -427,7 +430,7 @@ def patch_aiohttp(
     `patch_httpx` has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, same, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
+from functools import reduce
 from json import loads
 from typing import Any, Final, TypeAlias
 
@@ -249,7 +250,7 @@ def _read(form: Form, body: bytes) -> tuple[Members, list[Members], Any]:
         # What is told of each element outside of the results, nobody could tell apart.
         if name not in (form.results, "usage") and bytes(memoryview(value)[:1]) in (b"[", b"{"):
             raise ValueError(f"{name} is of no known form")
-    usage = loads(bytes(head["usage"]), parse_float=Decimal) if "usage" in head else None
+    usage = loads(bytes(head["usage"]), parse_float=_number) if "usage" in head else None
     return head, results, usage
 
 
@@ -284,9 +285,27 @@ def _written(form: Form, head: Members, results: Sequence[Members], usage: Any) 
     return msgspec.json.encode(members)
 
 
+# The program's own context of decimals may be anything.
+_EXACT: Final = Context(prec=100, traps=[])
+_MOST_PLACES: Final = 50
+_GREATEST: Final = 30  # digits before the point
+
+
+def _number(text: str) -> Decimal | float:
+    """A number with a fraction; of one beyond all that is counted no more than a float."""
+    number = _EXACT.create_decimal(text)
+    if not number.is_finite() or number.adjusted() > _GREATEST:
+        return float(text)
+    if int(number.as_tuple().exponent) < -_MOST_PLACES:
+        return _EXACT.quantize(number, Decimal(1).scaleb(-_MOST_PLACES, _EXACT))
+    return number
+
+
 def _plain(value: Any) -> Any:
     if type(value) is dict:
         return {name: _plain(inner) for name, inner in value.items()}
+    if type(value) is list:
+        return list(map(_plain, value))
     return msgspec.Raw(f"{value:f}".encode()) if type(value) is Decimal else value
 
 
@@ -302,10 +321,10 @@ def _shared_out(total: Any, weights: Sequence[int]) -> list[Any]:
         return [{name: each[i] for name, each in parts.items()} for i in range(len(weights))]
     if kind is int:
         return _by_remainder(total, weights)
-    if kind is Decimal and total.is_finite():
-        places = max(0, -int(total.as_tuple().exponent)) + _FINER
-        units = _by_remainder(int(total.scaleb(places)), weights)
-        return [Decimal(unit).scaleb(-places) for unit in units]
+    if kind is Decimal:
+        places = min(max(0, -int(total.as_tuple().exponent)) + _FINER, _MOST_PLACES)
+        units = _by_remainder(int(total.scaleb(places, _EXACT)), weights)
+        return [Decimal(unit).scaleb(-places, _EXACT) for unit in units]
     return [total] * len(weights)
 
 
@@ -330,7 +349,8 @@ def _added_up(values: Sequence[Any]) -> Any:
         for name in names:
             sums[name] = _added_up([value[name] for value in values if name in value])
         return sums
+    if kinds == {int}:
+        return sum(values)
     if kinds <= {int, Decimal}:
-        added = sum(values)
-        return added.normalize() if type(added) is Decimal else added
+        return reduce(_EXACT.add, values, Decimal(0)).normalize(_EXACT)
     return values[-1]

@@ -14,6 +14,7 @@ from cachewrap.http.response import Wire, build, family_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.policy import Same
 
 
@@ -46,7 +47,7 @@ class HttpxWire(Wire):
     def with_body(self, content: bytes) -> Any:
         request = self._request
         headers = request.headers.copy()
-        for name in ("content-length", "transfer-encoding"):
+        for name in ("content-length", "transfer-encoding", *OF_ONE_REQUEST):
             headers.pop(name, None)
         return self._family.request(
             request.method,

@@ -21,6 +21,7 @@ from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.policy import Same
 
 
@@ -188,7 +189,8 @@ class RequestsWire(Wire):
     def with_body(self, content: bytes) -> Any:
         other = self._request.copy()
         other.body = content
-        other.headers.pop("transfer-encoding", None)
+        for name in ("transfer-encoding", *OF_ONE_REQUEST):
+            other.headers.pop(name, None)
         other.prepare_content_length(content)
         return other
 
@@ -444,7 +446,7 @@ def patch_requests(
     has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, same, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 

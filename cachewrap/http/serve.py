@@ -17,6 +17,7 @@ from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
 from cachewrap.http.answers import kept_headers, value_of
+from cachewrap.http.elements import form_of
 from cachewrap.http.encodings import BLANK, Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import (
@@ -29,6 +30,7 @@ from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.routes import Routes, asks_model, is_stream, name_of, reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.http.split import ListCall, elements_of
+from cachewrap.http.tracking import OF_ONE_BODY
 from cachewrap.options import NONE, CallOptions, Default, choose_cache, take_sample
 from cachewrap.policy import Policy, Same, rules_of
 from cachewrap.request.canonical import canonical_body
@@ -306,6 +308,10 @@ class Caching:
         """The same call, where each element of its list is served by itself."""
         split = exchange.policy.split
         if not (self._default.split if split is None else split) or streamed or not wire.takes_body:
+            return None
+        if form_of(exchange.endpoint.path) is None:
+            return None
+        if any(name.lower() in OF_ONE_BODY for name, _ in wire.headers()):
             return None
         body = wire.body() if wire.uploaded is None else None
         elements = elements_of(exchange, body.get("input") if isinstance(body, dict) else None)

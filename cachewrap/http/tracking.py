@@ -106,6 +106,15 @@ _NAMES: Final = frozenset(name for names in SOURCES.values() for name in names.s
 _PREFIXES: Final = tuple(sorted(name[:-1] for name in _NAMES if name.endswith("*")))
 
 
+OF_ONE_REQUEST: Final = frozenset({"idempotency-key", "x-idempotency-key"})
+"""Headers that name a request: another one with them may be answered as the first one was."""
+
+OF_ONE_BODY: Final = frozenset(
+    {"content-digest", "content-md5", "digest", "repr-digest", "x-amz-content-sha256"}
+)
+"""Headers that vouch for the body of a request: with another one it may be refused."""
+
+
 @lru_cache(maxsize=1024)
 def is_idle(name: str) -> bool:
     """Whether a header of this name (in lower case) only steers or tracks."""

@@ -45,7 +45,8 @@ def telemetry(
     ``gen_ai.usage.cache_creation.input_tokens`` and ``gen_ai.usage.reasoning.output_tokens``.
     ``cachewrap.hit`` says whether the call was
     answered without asking upstream, and ``cachewrap.outcome`` how; ``cachewrap.by_rule`` is true
-    for a hit that needed a rule of equality, and ``cachewrap.rules`` names those. The metrics
+    for a hit that needed a rule of equality, and ``cachewrap.rules`` names those;
+    ``cachewrap.by_alias`` is true for one that an alias led to. The metrics
     ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage`` are of the calls that
     went upstream, so that they stay what was waited and paid for; ``cachewrap.calls``,
     ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own. A call that goes
@@ -88,6 +89,8 @@ class _Telemetry:
             own["cachewrap.unstored_reason"] = event.reason
         if event.by:
             own["cachewrap.by_rule"] = True
+        if event.alias:
+            own["cachewrap.by_alias"] = True
         self._span(event, {**told, **own})
         self._calls.add(1, {**told, **own})
         tokens = {"input": event.tokens_in, "output": event.tokens_out}

@@ -321,7 +321,7 @@ class Began:
         """Tell how it was answered."""
         entry = reply.entry or reply.unkept
         stored, reason = reply.entry is not None, ALIAS if reply.alias else reply.reason
-        self.ended(*(reply.outcome, entry, model, details, reason), stored=stored, rules=reply.by)
+        self.ended(reply.outcome, entry, model, details, reason, stored=stored, rules=reply.by)
 
     def failed(self, reason: str) -> None:
         """Tell that it raised."""

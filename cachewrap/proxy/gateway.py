@@ -17,6 +17,7 @@ from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError
 from cachewrap.http.response import MARK, Wire
 from cachewrap.http.routes import Routes, is_private
 from cachewrap.http.serve import Caching
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.proxy.controls import Controls, read_controls
 from cachewrap.proxy.messages import (
     OVERDUE,
@@ -59,6 +60,9 @@ _MARKS: Final = {
     Outcome.JOINED: "joined",
     Outcome.BYPASSED: "bypass",
 }
+_OF_THE_FIRST: Final = frozenset({b"content-encoding", *(name.encode() for name in OF_ONE_REQUEST)})
+"""Headers of a request that another one with a part of its list does not have."""
+
 _SMALL: Final = 1024 * 1024
 """Bytes of a body of which any number is held at a time."""
 
@@ -233,7 +237,7 @@ class Gateway:
         async def send(other: bytes | None = None) -> Passed:
             known = with_known_codings(asked_once(headers))
             if other is not None:
-                known = [pair for pair in known if pair[0].lower() != b"content-encoding"]
+                known = [pair for pair in known if pair[0].lower() not in _OF_THE_FIRST]
             asked = body if other is None else other
             return Passed(
                 await self._senders.send(origin, request.method, found.target, known, asked)

@@ -83,13 +83,21 @@ def rules_for(item: pytest.Item) -> object:
         return rules_of_run(item.config)
     function: Any = definitions[-1].func
     takes = list(inspect.signature(function).parameters)
-    if takes not in ([], ["self"]) or inspect.isgeneratorfunction(function):
+    if takes not in ([], ["self"]) or any(is_one(function) for is_one in _NO_PLAIN_FUNCTIONS):
         raise pytest.UsageError(
             "the fixture llm_cache_same takes no other fixture, and returns the rules: they are "
             "needed before any fixture is set up"
         )
     given = function(None) if takes else function()
-    return rules_of_run(item.config) if given is None else given
+    try:
+        return rules_of_run(item.config) if given is None else rules_of(given)
+    except ConfigurationError as error:
+        raise pytest.UsageError(f"the fixture llm_cache_same: {error}") from error
+
+
+_NO_PLAIN_FUNCTIONS: Final = (
+    *(inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction),
+)
 
 
 def rules_of_run(config: pytest.Config) -> object:

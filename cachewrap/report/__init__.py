@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, BinaryIO, Final
@@ -22,26 +23,54 @@ _BYTES_AT_ONCE: Final = 2**20
 _LONG_TURN: Final = 100
 """Bytes from which a turn is written once."""
 
-_SCRIPT: Final = (
-    "elements.js",
-    "units.js",
-    "data.js",
-    "markdown.js",
-    "charts.js",
-    "replay.js",
-    "found.js",
-    "links.js",
-    "conversation.js",
-    "table.js",
-    "runs.js",
-    "lanes.js",
-    "drawing.js",
-    "timeline.js",
-    "run.js",
-    "diff.js",
-    "main.js",
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A kind of page.
+
+    Args:
+        script: the parts of its one script, which share their names, in their order.
+        renders: whether it shows conversations, for which it has another script beside its own.
+        skip: the first link: where it leads, and its text.
+    """
+
+    script: tuple[str, ...]
+    renders: bool
+    skip: tuple[str, str]
+
+
+_FIRST: Final = ("elements.js", "units.js", "given.js", "theme.js", "json.js", "copying.js")
+_LISTS: Final = ("pager.js", "words.js")
+
+REPORT: Final = Layout(
+    (
+        *_FIRST,
+        "data.js",
+        "markdown.js",
+        "charts.js",
+        "replay.js",
+        "found.js",
+        "links.js",
+        "conversation.js",
+        *_LISTS,
+        "table.js",
+        "runs.js",
+        "lanes.js",
+        "drawing.js",
+        "timeline.js",
+        "run.js",
+        "diff.js",
+        "main.js",
+    ),
+    renders=True,
+    skip=("#conversations", "Skip to the conversations"),
 )
-"""The parts of the page's one script, which share their names, in their order."""
+"""What a cache holds."""
+
+PAIRS: Final = Layout(
+    (*_FIRST, *_LISTS, "pairs.js"), renders=False, skip=("#commands", "Skip to the commands")
+)
+"""Pairs of requests that may mean the same, to be ticked."""
 
 _HERE: Final = "<!-- {} -->"
 
@@ -84,17 +113,18 @@ def vendored() -> str:
 
 
 @cache
-def script() -> str:
-    """The page's one script."""
-    return '"use strict";\n' + "\n".join(asset(f"js/{name}") for name in _SCRIPT)
+def script(layout: Layout = REPORT) -> str:
+    """A page's one script."""
+    return '"use strict";\n' + "\n".join(asset(f"js/{name}") for name in layout.script)
 
 
-def security_policy() -> str:
-    """What the page may do: run its two scripts, use its one style sheet, show pictures in itself.
+def security_policy(layout: Layout = REPORT) -> str:
+    """What a page may do: run its scripts, use its one style sheet, show pictures in itself.
 
     No markup is ever made from text in it, by its own script either: trusted types refuse that.
     """
-    codes = " ".join(f"'{_digest(text)}'" for text in (vendored(), script()))
+    scripts = [vendored(), script(layout)] if layout.renders else [script(layout)]
+    codes = " ".join(f"'{_digest(text)}'" for text in scripts)
     style = _digest(asset("page.css"))
     return (
         f"default-src 'none'; script-src {codes}; style-src '{style}'; img-src data:; "
@@ -113,13 +143,15 @@ class Document:
     Args:
         file: where it is written to.
         title: the page's title, any text.
+        layout: what kind of page it is.
 
     Attributes:
         written: bytes so far.
     """
 
-    def __init__(self, file: BinaryIO, title: str) -> None:
+    def __init__(self, file: BinaryIO, title: str, layout: Layout = REPORT) -> None:
         self._file = file
+        self._script = script(layout)
         self.written = 0
         self._lines: list[bytes] = []
         self._talks: list[bytes] = []
@@ -128,8 +160,10 @@ class Document:
         self._pictures: dict[str, int] = {}
         self._has_talks = False
         head, _, self._tail = asset("page.html").partition(_HERE.format("data"))
+        to, name = map(html.escape, layout.skip)
         given = {
-            "policy": f"{html.escape(security_policy())}",
+            "policy": html.escape(security_policy(layout)),
+            "skip": f'<a class="skip" id="skip" href="{to}">{name}</a>',
             "generator": MARK.decode(),
             "style": asset("page.css"),
             "title": html.escape(_NO_TITLE.sub("\ufffd", title)),
@@ -191,7 +225,7 @@ class Document:
         self._flush()
         self._data("facts", embed(facts))
         # Where nothing is said, nothing is to be rendered.
-        codes = [vendored(), script()] if self._has_talks else [script()]
+        codes = [vendored(), self._script] if self._has_talks else [self._script]
         code = "\n".join(f"<script>{text}</script>" for text in codes)
         self._write(self._tail.replace(_HERE.format("script"), code).encode())
 

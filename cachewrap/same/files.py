@@ -21,8 +21,8 @@
 
 ``renumber``, ``in_call_order`` and ``sorted_by_name`` take paths, or ``true`` for where known APIs
 have such things. ``function = "package.module:name"`` is a function of the program's own: it is
-imported, so a file with one runs code, and is for its user to trust as a program is. Nothing looks
-for such a file by itself.
+imported, also from the folder of the file, so a file with one runs code, and is for its user to
+trust as a program is. Nothing looks for such a file by itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from cachewrap.errors import ConfigurationError
@@ -57,9 +59,21 @@ def read_rules(path: str | os.PathLike[str]) -> Rules | None:
     """
     name = os.fsdecode(path)
     try:
-        return check_rules(_rules_in(_parsed(_text_of(name))))
+        with _importing_from(os.path.dirname(os.path.abspath(name))):
+            return check_rules(_rules_in(_parsed(_text_of(name))))
     except ConfigurationError as error:
         raise ConfigurationError(f"same={name!r}: {error}") from error.__cause__
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    """Have modules that lie in a folder imported, whoever reads the file that lies there."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # what was imported may have changed the list
+            sys.path.remove(folder)
 
 
 def _text_of(name: str) -> str:
@@ -73,8 +87,12 @@ def _text_of(name: str) -> str:
         with open(name, "rb") as file:
             held = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        where = os.path.abspath(os.path.dirname(name) or ".")
-        raise ConfigurationError(f"there is no such file in {where}") from None
+        if name in _SETS:
+            raise ConfigurationError(
+                f"there is no such file; the ready set is same={name}, from cachewrap.same"
+            ) from None
+        where = "" if os.path.isabs(name) else f" in {os.path.abspath(os.path.dirname(name))}"
+        raise ConfigurationError(f"there is no such file{where}") from None
     except OSError as error:
         raise ConfigurationError(f"it cannot be read: {error.strerror or error}") from None
     if len(held) > _MOST_BYTES:
@@ -191,7 +209,7 @@ def _function(table: dict[str, Any]) -> Rule:
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
-        raise ConfigurationError(f"{module} cannot be imported: {error!r}") from error
+        raise ConfigurationError(f"{module} cannot be imported: {error}") from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not callable(found) or isinstance(found, type):

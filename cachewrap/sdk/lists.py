@@ -7,10 +7,11 @@ from typing import Any
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.capture import Slot, asend, send
-from cachewrap.http.elements import Listed
+from cachewrap.http.elements import Listed, form_of
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import merged_body
 from cachewrap.http.split import Ask, AsyncAsk, ListCall, elements_of
+from cachewrap.http.tracking import OF_ONE_REQUEST
 from cachewrap.sdk.request_options import argument, copied
 
 
@@ -22,6 +23,8 @@ def elements_in(exchange: SdkExchange, options: Any, sent: Any) -> Listed | None
         options: its options.
         sent: them as the client's own hook changes them; None where it has none.
     """
+    if form_of(exchange.endpoint.path) is None:
+        return None
     body = _body(options)
     if sent is not None and _body(sent) != body:
         return None  # of a part the hook may make something else
@@ -69,6 +72,12 @@ def _in_part(
         else:
             options.json_data = {**options.json_data, "input": part}
         options.idempotency_key = None  # it names another request
+        if options.headers:
+            options.headers = {
+                name: value
+                for name, value in options.headers.items()
+                if name.lower() not in OF_ONE_REQUEST
+            }
     if len(args) > 1:
         return (args[0], options, *args[2:]), kwargs
     return args, {**kwargs, "options": options}

@@ -8,7 +8,16 @@ from typing import Any, Final, NamedTuple
 from cachewrap.same.orders import CALL_IDS
 from cachewrap.same.paths import Path
 from cachewrap.suggest.masks import Span, anchored
-from cachewrap.suggest.outlines import ORDERS, Piece, Zone, pieces, settled, spans_of
+from cachewrap.suggest.outlines import (
+    ORDERS,
+    Piece,
+    Zone,
+    dotted,
+    is_tag,
+    pieces,
+    settled,
+    spans_of,
+)
 from cachewrap.suggest.wording import Proposed
 
 
@@ -110,7 +119,7 @@ def _of_tracks(one: list[Piece], other: list[Piece]) -> Iterator[Difference]:
         doubtful = piece is not None and piece.zone is Zone.MAY_TRACK
         names = _members(one_value, other_value)
         for name in names:
-            inside = f"{path}.{name}"
+            inside = dotted(path, name)
             values = one_value.get(name), other_value.get(name)
             yield Difference(Proposed("ignore", (inside,)), inside, values[0], values[1], doubtful)
         if not names:
@@ -125,9 +134,8 @@ def _members(one: Any, other: Any) -> list[str]:
     if type(one) is not dict or type(other) is not dict:
         return []
     names = [n for n in sorted(one | other) if n not in one or n not in other or one[n] != other[n]]
-    plain = all(name.replace("_", "").replace("-", "").isalnum() for name in names)
     # Without its last member an object would still be told from none at all.
-    return names if plain and len(names) <= _MOST_NAMED else []
+    return names if len(names) <= _MOST_NAMED and not any(map(is_tag, names)) else []
 
 
 def _of_texts(
@@ -167,9 +175,7 @@ def _where(path: str, zone: Zone, names: tuple[str, ...]) -> str:
     if not names:
         return path
     if zone is Zone.DESCRIBES:
-        short = tuple(name for name in names if name[:1] != "!")
+        short = tuple(name for name in names if not is_tag(name))
         deep = len(short) != len(names) or short.count("description") != 1 or len(short) > 2
         return path if deep else ".".join((f"{path}[*]", *short))
-    name = names[0]
-    plain = name.replace("_", "").isalnum()
-    return f"{path}.{name}" if plain else path
+    return path if is_tag(names[0]) else dotted(path, names[0])

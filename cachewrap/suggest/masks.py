@@ -86,6 +86,9 @@ _SAID: Final = later(_SHARED)
 _of_now: Final = later(rf"(?s:.*){_NOW}")
 _DOUBTFUL_SAID: Final = frozenset({"uuid", "temporary", "moment", "day", "clock"})
 _NEEDS_NOW: Final = frozenset({"day", "clock"})
+_LONGEST_OBJECT: Final = 256
+"""Characters in front of an address in which the object that it is of begins."""
+
 _NEAR: Final = 32
 """Characters in front of a date in which a word says that it is that of now."""
 
@@ -130,7 +133,18 @@ def _said(text: str) -> Iterator[Span]:
             start = match.start(kind)
             if _of_now.match(text[max(0, start - _NEAR) : start]) is None:
                 continue
-        yield _span(match, kind in _DOUBTFUL_SAID)
+        if kind == "address":
+            yield _address(text, match)
+        else:
+            yield _span(match, kind in _DOUBTFUL_SAID)
+
+
+def _address(text: str, match: re.Match[str]) -> Span:
+    """An address that is said: noise where Python prints an object, as ``<f at 0x7f12abcd>``."""
+    front = text[max(0, match.start() - _LONGEST_OBJECT) : match.start()]
+    of_object = front.rfind("<") > front.rfind(">") and text[match.end() : match.end() + 1] == ">"
+    pattern = _pattern("address", match[0]) + "(?=>)" * of_object
+    return Span(*match.span(), pattern, not of_object, True)
 
 
 def _span(match: re.Match[str], doubtful: bool) -> Span:

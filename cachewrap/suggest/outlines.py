@@ -72,6 +72,9 @@ class Zone(Enum):
     MAY_TRACK = "tracks the request, or is what is asked"
 
 
+_ELSE_ASKED: Final = {Zone.STEERS: Zone.SAID, Zone.TRACKS: Zone.MAY_TRACK}
+
+
 class Piece(NamedTuple):
     """A value in a request.
 
@@ -99,6 +102,12 @@ _TRACKING_HEADER: Final = later(
 _IN_BODIES: Final = frozenset(
     "metadata user user_id safety_identifier prompt_cache_key labels extra_metadata".split()
 )
+# What a function is given may be all that is asked: it looks up the rest by it.
+_MAY_BE_LOOKED_UP: Final = later(
+    r"(?:run|transaction|event|operation)[_-]?(?:id|ids|number|no|uuid)|timestamp|ts"
+    r"|(?:created|started|updated)[_-]?(?:at|time|timestamp|ts)",
+    re.IGNORECASE,
+)
 _MAY_TRACK: Final = later(
     r"now|today|(?:current[_-]?)?(?:date|time|datetime|day)|user[_-]?id|session[_-]?id"
     r"|(?:conversation|thread)[_-]?id|uuid",
@@ -119,7 +128,25 @@ _DEEP: Final = 3
 
 def pieces(request: dict[str, Any]) -> list[Piece]:
     """The values of a canonical request, each with where it is and the part that it plays."""
-    return list(_pieces(request))
+    found = list(_pieces(request))
+    asks = _asks_by_name if "arguments" in request else _asks
+    if any(map(asks, found)):
+        return found
+    # Then a system prompt has the question in it, and an id may be all that a function is asked.
+    return [piece._replace(zone=_ELSE_ASKED.get(piece.zone, piece.zone)) for piece in found]
+
+
+def _asks(piece: Piece) -> bool:
+    return piece.zone is Zone.SAID and bool(piece.value)
+
+
+def _asks_by_name(piece: Piece) -> bool:
+    """Whether an argument is a question for sure, and no setting."""
+    if not _asks(piece):
+        return False
+    name = re.split(r"[.\[]", piece.path, maxsplit=1)[0]
+    value = piece.value
+    return name in _SPOKEN or name in _CONVERSATIONS or (type(value) is str and " " in value)
 
 
 def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
@@ -130,19 +157,19 @@ def _pieces(request: dict[str, Any]) -> Iterator[Piece]:
                 yield from _of_body(inner, value[inner])
         elif name == "arguments" and type(value) is dict:
             for inner in sorted(value):
-                yield from _of_argument(_dotted("", inner), inner, value[inner], _DEEP)
+                yield from _of_argument(dotted("", inner), inner, value[inner], _DEEP)
         elif name in ("headers", "query") and type(value) is dict:
             start = "headers" if name == "headers" else "$.query"
             for inner in sorted(value):
                 tracks = _TRACKING_HEADER.fullmatch(inner) is not None
                 zone = Zone.TRACKS if tracks else Zone.EXACT
-                yield Piece(_dotted(start, inner), zone, value[inner])
+                yield Piece(dotted(start, inner), zone, value[inner])
         else:
             yield Piece(f"$.{name}", Zone.EXACT, value)
 
 
 def _of_body(name: str, value: Any) -> Iterator[Piece]:
-    path = _dotted("", name)
+    path = dotted("", name)
     if name in _IN_BODIES or _TRACKS.fullmatch(name):
         yield Piece(path, Zone.TRACKS, value)
     elif name in _CONVERSATIONS:
@@ -160,20 +187,20 @@ def _of_body(name: str, value: Any) -> Iterator[Piece]:
 
 
 def _of_argument(path: str, name: str, value: Any, room: int) -> Iterator[Piece]:
-    if _TRACKS.fullmatch(name):
-        yield Piece(path, Zone.TRACKS, value)
-    elif _MAY_TRACK.fullmatch(name):
+    if _MAY_TRACK.fullmatch(name) or _MAY_BE_LOOKED_UP.fullmatch(name):
         yield Piece(path, Zone.MAY_TRACK, value)
+    elif _TRACKS.fullmatch(name):
+        yield Piece(path, Zone.TRACKS, value)
     elif name in _CONVERSATIONS:
         yield from _conversation(path, value)
     elif name in _STEERING:
         yield Piece(path, Zone.STEERS, value)
     elif name in _TOOLS:
         yield Piece(path, Zone.DESCRIBES, value)
-    elif type(value) is dict and room and not any(inner[:1] == "!" for inner in value):
+    elif type(value) is dict and room and not any(map(is_tag, value)):
         yield Piece(path, Zone.EXACT, None)  # what has no members is told from what is missing
         for inner in sorted(value):
-            yield from _of_argument(_dotted(path, inner), inner, value[inner], room - 1)
+            yield from _of_argument(dotted(path, inner), inner, value[inner], room - 1)
     else:
         yield Piece(path, Zone.SAID, value)
 
@@ -196,11 +223,17 @@ def _conversation(path: str, value: Any) -> Iterator[Piece]:
             yield Piece(f"{path}[*]", Zone.SAID, item)
 
 
-def _dotted(path: str, name: str) -> str:
+def dotted(path: str, name: str) -> str:
+    """The path to a member of what is at a path."""
     if _PLAIN.fullmatch(name):
         return f"{path}.{name}" if path else name
     shown = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'{path}["{shown}"]'
+
+
+def is_tag(name: str) -> bool:
+    """Whether a name is none of a member: it says of what kind an object is."""
+    return name[:1] == "!"
 
 
 # -- outlines ------------------------------------------------------------------------------------
@@ -249,7 +282,7 @@ def outline(request: dict[str, Any], raw: bytes) -> Outline:
     sure: list[Any] = []
     whole: list[Any] = []
     doubtful = False
-    for path, zone, value in _pieces(settled(request, raw)[0]):
+    for path, zone, value in pieces(settled(request, raw)[0]):
         if zone is Zone.TRACKS:
             continue
         if zone is Zone.MAY_TRACK:

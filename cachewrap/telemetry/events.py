@@ -58,6 +58,7 @@ class Event:
             that are none are left out.
         by: of an answer that was stored for another request, the rules of equality without which
             it were not this one's.
+        alias: of an answer that an alias led to, the key that it is stored under; else ``""``.
     """
 
     outcome: Outcome | None
@@ -77,6 +78,7 @@ class Event:
     reason: str = ""
     details: dict[str, int] = field(default_factory=dict)
     by: tuple[str, ...] = ()
+    alias: str = ""
 
     @property
     def hit(self) -> bool:
@@ -133,7 +135,8 @@ class Watch:
     def finished(self, reply: Any, model: str, details: object) -> None:
         """Say how it was answered, as a `Reply` has it."""
         stored = reply.own and reply.entry is not None
-        self.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason, by=reply.by)
+        told = {"reason": reply.reason, "by": reply.by, "alias": reply.alias}
+        self.tell(reply.outcome, reply.entry, stored=stored, **told)
 
     def tell(
         self,
@@ -144,6 +147,7 @@ class Watch:
         error: BaseException | None = None,
         reason: str = "",
         by: tuple[str, ...] = (),
+        alias: str = "",
     ) -> None:
         """Say how the call ended."""
         source, model, key, seed, place = self._what
@@ -166,10 +170,13 @@ class Watch:
             reason,
             named_details(details) if details else {},
             by,
+            alias,
         )
         model = printable(event.model, 100)
         name = f"{'error' if outcome is None else outcome.value} {source} {model}".rstrip()
-        why = f", not stored ({reason})" if reason else f", by {', '.join(by)}" if by else ""
+        why = f", not stored ({reason})" if reason else ""
+        if led := ("alias",) if alias else by:
+            why += f", by {', '.join(led)}"
         _tell(self._hook, event, f"{name} in {event.seconds:.4f} s{why}")
 
 

@@ -103,12 +103,44 @@ def test_what_was_stored_before_comes_back(lights: Lights) -> None:
     assert (lights.up.calls, list(lights.cache.aliases())) == (2, [])
 
 
+@pytest.mark.parametrize("mode", ["normal", "replay"])
+def test_a_target_that_gets_an_alias_still_gives_its_own_answer(lights: Lights, mode: Any) -> None:
+    with lights.cache:
+        first, other = lights.ask(ON), lights.ask(OFF)
+        own = lights.cache.get(lights.key(ON))
+        lights.alias(ALIKE, ON)
+        lights.alias(ON, OFF)
+    cache = lights.cache.mode(mode)
+    with cache:
+        assert [lights.ask(ALIKE), lights.ask(ON), lights.ask(OFF)] == [first, other, other]
+        assert cache.get(lights.key(ALIKE)) == own
+        assert cache.explain(lights.ask.decorated, ALIKE).alias == lights.key(ON)
+        lights.cache.unalias(lights.key(ON))
+        assert [lights.ask(ALIKE), lights.ask(ON)] == [first, first]
+    assert (lights.up.calls, cache.stats.errors) == (2, 0)
+
+
 def test_an_alias_without_an_answer_of_its_own_leaves_nothing(light: Lights) -> None:
     with light.cache:
         light.ask(ON)
         light.alias(ALIKE, ON)
         assert light.cache.unalias(light.key(ALIKE))
         assert list(light.cache.store.keys()) == [light.key(ON)]
+
+
+def test_who_hears_of_calls_hears_that_an_alias_led_to_the_answer(
+    lights: Lights, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "cachewrap.calls")
+    with lights.cache:
+        lights.ask(ON)
+    lights.alias(ALIKE, ON)
+    with lights.cache:
+        lights.ask(ALIKE)
+        lights.ask(ON)
+    told = [record.cachewrap["alias"] for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == ["", lights.key(ON), ""]
+    assert [record.message.rpartition(", ")[2] for record in caplog.records][1] == "by alias"
 
 
 def test_an_alias_can_be_given_another_target(light: Lights) -> None:
@@ -549,7 +581,7 @@ class Oracle:
 
     def answer(self, prompt: str) -> str | None:
         led = self.aliases.get(prompt, "")
-        if led in self.answers and led not in self.aliases:
+        if led in self.answers:
             return self.answers[led]
         return self.answers.get(prompt)
 

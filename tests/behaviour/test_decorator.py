@@ -748,6 +748,8 @@ def test_a_schema_among_the_arguments_counts_in_the_order_of_its_properties(watc
 def test_importing_a_module_that_decorates_opens_nothing(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
+        "from cachewrap import blocks\n"
+        "blocks.made = lambda *made: print('a cache is made')\n"
         "from cachewrap import llm_cached\n"
         "@llm_cached\n"
         "def complete(prompt): return prompt\n"

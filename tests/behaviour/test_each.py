@@ -157,7 +157,7 @@ class TestAList:
             embed(["a", "b"])
             with cache.mode("replay"):
                 assert embed(["b", "a"]) == answers("b", "a")
-                with pytest.raises(ReplayMissError, match="2 of 4 elements, 1, 3") as caught:
+                with pytest.raises(ReplayMissError, match="2 of 4 elements, at 1, 3") as caught:
                     embed(["a", "x", "b", "y"])
         assert caught.value.elements == (1, 3)
         assert embed.asked == [["a", "b"]]

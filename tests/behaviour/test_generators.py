@@ -343,6 +343,10 @@ def test_two_unread_streams_of_one_thread_do_not_wait_for_each_other(
 def damage(cache: Cache, at: int) -> None:
     """Make one item of the one entry that is there unreadable; -1 is what was returned."""
     (key,) = cache.store.keys()
+    damage_under(cache, key, at)
+
+
+def damage_under(cache: Cache, key: str, at: int) -> None:
     entry = unseal(cache.store.get(key) or b"")
     items: Items = codec.decode(Kind.ITEMS, entry.answer)
     wrong = (Kind.VALUE, b"\x01\x81\xa4!set\xc0")
@@ -351,8 +355,9 @@ def damage(cache: Cache, at: int) -> None:
     else:
         items.values[at] = wrong
     kind, answer = codec.encode(items)
-    facts = Facts(1.0, 0.1, source="s")
-    cache.store.set(key, seal(kind, answer, entry.read_record()["request"], facts))
+    record = entry.read_record()
+    facts = Facts(1.0, 0.1, source=record["source"])
+    cache.store.set(key, seal(kind, answer, record["request"], facts))
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -369,6 +374,25 @@ def test_an_item_that_cannot_be_read_is_asked_for_and_the_entry_gives_way(
         again = colour.all(generate())
         assert again == colour.all(generate())
     assert log.starts == (2 if at == 0 else 3)
+
+
+def test_what_an_alias_keeps_is_back_where_what_it_leads_to_cannot_be_read_on(
+    colour: Colour, log: Log
+) -> None:
+    generate: Any = colour.decorate(words, log)
+    with Cache.memory() as cache:
+        target = generate.cache_key()
+        colour.all(generate())
+        own = cache.store.get(target)
+        assert own is not None
+        key = "a" * 64
+        cache.store.set(key, own)
+        damage_under(cache, key, 1)
+        cache.alias(target, key)
+        with pytest.warns(CacheWarning, match="damaged|cannot be read"):
+            assert colour.all(generate()) == ["a1", "b2", "c2"]
+        assert cache.store.get(target) == own
+        assert colour.all(generate()) == ["a1", "b1", "c1"]
 
 
 def test_what_was_returned_is_asked_for_where_it_cannot_be_read(log: Log) -> None:

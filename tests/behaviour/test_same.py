@@ -101,6 +101,39 @@ class Turn:
     text: str
 
 
+@llm_cached(version=1)
+def converse(messages: list[str], texts: tuple[str, ...] = ("a",)) -> str:
+    messages.append("an answer")
+    return "an answer"
+
+
+@llm_cached(version=1)
+def stream(messages: list[str], texts: tuple[str, ...] = ("a",)) -> Any:
+    messages.append("an answer")
+    yield "an answer"
+
+
+@llm_cached(version=1, each="texts")
+def converse_each(messages: list[str], texts: tuple[str, ...] = ("a",)) -> list[str]:
+    messages.append("an answer")
+    return [*texts]
+
+
+@pytest.mark.parametrize("options", [{}, {"ttl": 60}], ids=["plain", "its own options"])
+@pytest.mark.parametrize("function", [converse, stream, converse_each])
+def test_what_a_call_does_to_its_arguments_is_no_part_of_what_is_kept(
+    function: Any, options: dict[str, Any]
+) -> None:
+    with Cache.memory(same=[DAY]) as cache:
+        messages = ["day 1"]
+        [*function(messages, **options)]
+        (entry,) = cache.entries()
+        [*function(["day 2"], **options)]
+    assert messages == ["day 1", "an answer"]
+    assert entry.request["arguments"]["messages"] == ["day 1"]
+    assert cache.stats.misses == 1
+
+
 def test_arguments_of_any_form_are_reached() -> None:
     asked = []
 
@@ -275,3 +308,14 @@ def test_a_call_has_the_key_that_is_told_of_it(rule: Any) -> None:
             for call in ({"what": given}, {"messages": [given]}):
                 ask(**call)
                 assert ask.cache_key(**call) in [entry.key for entry in cache.entries()]
+
+
+@pytest.mark.parametrize("options", [{"scrub": str}, {"store_requests": False}], ids=str)
+def test_what_is_not_to_be_stored_leaves_no_digest(options: dict[str, Any]) -> None:
+    complete = Function("sync", Upstream().answer)
+    with Cache.memory(same=[DAY], **options) as cache:
+        assert complete("day 1") == complete("day 1")
+    (entry,) = cache.entries()
+    assert entry.by == (DAY.label,)
+    assert [rest for _, rest in entry._entry.declared.by] == [b""]  # type: ignore[union-attr]
+    assert cache.stats.hits_by_rule == 1  # it cannot be told that none was needed

@@ -430,7 +430,7 @@ def test_a_conversation_that_was_left_out_says_so(
 ) -> None:
     url, path = f"jsonl:{tmp_path / 'c.jsonl'}", tmp_path / "r.html"
     key = put(url, *chat("a", "b"))
-    monkeypatch.setattr(report_command, "_PAGE_BYTES", 0)
+    monkeypatch.setattr(report_command, "PAGE_BYTES", 0)
     with pytest.raises(SystemExit):
         main(["report", "--url", url, "-o", str(path)])
     page = open_page(path)

@@ -230,7 +230,8 @@ def test_an_alias_outlives_what_is_pruned_beside_it(run: CommandLine, approved: 
 
 
 def test_rm_and_clear_remove_an_alias_and_what_it_keeps(run: CommandLine, approved: str) -> None:
-    assert run("rm", "a2", "--url", approved).status == 0
+    told = run("rm", "a2", "--url", approved).out
+    assert told == f"removed {TWO[:12]}  (alias of {ONE[:8]}) please, light\n"
     assert {entry.key for entry in Cache.from_url(approved).entries()} == {ONE, THREE, UNSEEN}
     assert run("clear", "--yes", "--url", approved).out == "removed 3 entries\n"
 

@@ -213,7 +213,7 @@ def test_a_page_that_is_full_has_the_totals_alone(
     cache: Cache, report: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run(cache, "a", [asked(1)])
-    monkeypatch.setattr(report_command, "_PAGE_BYTES", 0)
+    monkeypatch.setattr(report_command, "PAGE_BYTES", 0)
     page = report()
     (row,) = page.facts["runs"]["rows"]
     assert (row["calls"], row["block"], page.of("run")) == (1, None, [])

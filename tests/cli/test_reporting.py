@@ -166,7 +166,7 @@ def test_the_limit_keeps_the_newest_and_what_is_listed(
 def test_a_page_that_grows_too_large_leaves_conversations_out(
     keys: dict[str, str], report: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_command, "_PAGE_BYTES", 0)
+    monkeypatch.setattr(report_command, "PAGE_BYTES", 0)
     page = report()
     assert (page.talks, page.facts["told"], len(page.lines)) == ([None] * 4, 0, 4)
 
@@ -353,7 +353,10 @@ def test_a_report_has_a_name_by_default(
     assert run("report", disk).status == 0
     (tmp_path / "report.html").write_text("<p>Somebody's own</p>")
     done = run("report", disk)
-    assert (done.status, "report.html is not a report. Replace it?" in done.err) == (2, True)
+    assert (done.status, "report.html is not a page of cachewrap's. Replace it?" in done.err) == (
+        2,
+        True,
+    )
     assert (tmp_path / "report.html").read_text() == "<p>Somebody's own</p>"
 
 

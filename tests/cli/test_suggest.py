@@ -96,7 +96,10 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
     (
         "moments, in parts of a message",
         [
-            asked(says("system", [{"type": "text", "text": f"now={day}T10:00:0{at}.25Z"}]))
+            asked(
+                says("system", [{"type": "text", "text": f"now={day}T10:00:0{at}.25Z"}]),
+                says("user", "Why?"),
+            )
             for at, day in enumerate(DAYS)
         ],
         [rf'replace(r"now=\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "now=…", {SYSTEM})'],
@@ -113,6 +116,11 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
         "a field of metadata",
         [told("Be brief.", metadata={"request_id": one, "team": "a"}) for one in IDS],
         ['ignore("metadata.request_id")'],
+    ),
+    (
+        "a field of metadata whose name has dots",
+        [told("Be brief.", metadata={"run.id": one, "team": "a"}) for one in IDS],
+        ['ignore("metadata[\\"run.id\\"]")'],
     ),
     (
         "metadata with many fields",
@@ -141,9 +149,9 @@ FOUND: list[tuple[str, list[Body], list[str]]] = [
         [rf'replace(r"timestamp: 1\d{{9}}\.\d+", "timestamp: …", {SYSTEM})'],
     ),
     (
-        "addresses of objects, wherever they are",
+        "addresses of objects that Python prints",
         [asked(says("user", f"Plan: <function f at 0x7f00{n}a10>")) for n in range(1000, 1003)],
-        [rf'replace(r"\bat 0x[0-9a-fA-F]+", "at 0x…", {USER})'],
+        [rf'replace(r"\bat 0x[0-9a-fA-F]+(?=>)", "at 0x…", {USER})'],
     ),
     (
         "temporary paths in the description of a tool",
@@ -265,6 +273,10 @@ NOT_FOUND: list[tuple[str, list[Body]]] = [
     ("names of tools", [told("Be brief.", tools=tools(one)) for one in ("a1", "a2")]),
     ("arguments of a function", [called(question="Why?", top=n) for n in (1, 2)]),
     ("questions of a function", [called(question=f"Who won in {n}?") for n in (2019, 2020)]),
+    (
+        "days in a system prompt that is all there is",
+        [asked(says("system", f"What was on {day}?")) for day in DAYS],
+    ),
     ("functions", [called("a:ask", question="Why?"), called("b:ask", question="Why?")]),
     (
         "what tools gave",
@@ -307,6 +319,11 @@ DOUBTFUL: list[tuple[str, list[Body], str]] = [
         f'replace("Where is order {UUID}", "Where is order …", {USER})',
     ),
     (
+        "addresses of which somebody asks",
+        [asked(says("user", f"Why did it crash at 0x7f00{n}a10?")) for n in range(1000, 1003)],
+        rf'replace(r"\bat 0x[0-9a-fA-F]+", "at 0x…", {USER})',
+    ),
+    (
         "today's date",
         [told("Be brief.", f"Today is {day}. Who plays?") for day in DAYS],
         rf'replace(r"Today is \d{{4}}-\d\d-\d\d", "Today is …", {USER})',
@@ -317,6 +334,26 @@ DOUBTFUL: list[tuple[str, list[Body], str]] = [
         rf'replace(r"work in /home/[\w./-]+", "work in …", {SYSTEM})'.replace(
             "work in", "You work in"
         ),
+    ),
+    (
+        "today's date in a system prompt that is all there is",
+        [asked(says("system", f"Today is {day}. Who plays?")) for day in DAYS],
+        rf'replace(r"Today is \d{{4}}-\d\d-\d\d", "Today is …", {SYSTEM})',
+    ),
+    (
+        "an id that is all a function is asked",
+        [called(request_id=one, style="brief") for one in IDS],
+        'ignore("request_id")',
+    ),
+    (
+        "an id by which a function may look up what is asked",
+        [called(question="Why did it fail?", run_id=one) for one in IDS],
+        'ignore("run_id")',
+    ),
+    (
+        "a moment of which a function is asked",
+        [called(question="Who won?", timestamp=n) for n in range(3)],
+        'ignore("timestamp")',
     ),
     (
         "a day that is an argument",

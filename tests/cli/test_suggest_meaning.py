@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -219,6 +221,106 @@ def test_credentials_are_hidden(run: CommandLine, cassette: str) -> None:
         result = run("suggest", "--meaning", "--url", cassette, *words)
         assert "France" in result.out
         assert secret not in result.out + result.err
+
+
+HOSTILE = "</script><script>alert(1)</script> <!-- <b> \u2028\u202e "
+
+
+def page_of(run: CommandLine, url: str, path: Path, *words: str) -> tuple[list[Body], Body]:
+    """The pairs and the figures that a page was given."""
+    result = run("suggest", "--meaning", "--url", url, "--page", str(path), *words)
+    assert result.status == 0, result.err
+    found: dict[str, list[Body]] = {"pair": [], "facts": []}
+    for name, data in re.findall(r'data-of="(\w+)">(.*?)</script>', path.read_text("utf-8"), re.S):
+        found[name].append(json.loads(data))
+    return found["pair"], found["facts"][0]
+
+
+def test_the_page_has_the_pairs_and_the_commands(
+    run: CommandLine, cassette: str, tmp_path: Path
+) -> None:
+    third = "What is the capital city of France?"
+    keys = store(cassette, dict.fromkeys((*CAPITAL, third), "Paris") | {ON: "on", OFF: "off"})
+    assert run("alias", "add", keys[CAPITAL[0]], keys[CAPITAL[1]], "--url", cassette).status == 0
+    before = Path(cassette.partition(":")[2]).read_bytes()
+    pairs, facts = page_of(run, cassette, tmp_path / "pairs.html")
+    assert Path(cassette.partition(":")[2]).read_bytes() == before
+    capitals, lights = pairs
+    assert (lights["texts"], lights["turns"]) == ([ON, OFF], "on / off")
+    assert (lights["answers"], lights["answers_differ"]) == (["on", "off"], True)
+    assert (lights["cuts"], lights["taken"]) == ([0, 0], False)
+    assert capitals["taken"]  # it answers for the first
+    assert len({*lights["ends"], *capitals["ends"]}) == 4
+    assert (facts["entries"], facts["found"], facts["password"]) == (4, 2, False)
+    command = shlex.split(lights["approve"])
+    assert command[-2:] == ["--url", cassette]
+    assert run(*command[1:]).status == 0
+    cache = Cache.from_url(cassette)
+    aliases = {alias.key: alias.alias_of for alias in cache.aliases()}
+    cache.close()
+    assert aliases[keys[ON]] == keys[OFF]
+
+
+def test_no_text_is_code_on_the_page(run: CommandLine, cassette: str, tmp_path: Path) -> None:
+    secret = "sk-abcdefghij0123456789abcdefghij0123456789"
+    path = tmp_path / "pairs.html"
+    plain = tmp_path / "plain.html"
+    store(cassette, dict.fromkeys(CAPITAL, "Paris"))
+    page_of(run, cassette, plain)
+    other = f"jsonl:{tmp_path / 'other.jsonl'}"
+    store(other, {f"{HOSTILE}{text}": f"{HOSTILE}Paris {secret}" for text in CAPITAL})
+    (pair,), _ = page_of(run, other, path)
+    assert pair["texts"] == [f"{HOSTILE}{text}" for text in CAPITAL]
+    assert pair["answers"] == [f"{HOSTILE}Paris (hidden)"] * 2
+    text = path.read_text("utf-8")
+    assert secret not in text
+    assert text.count("<script") == plain.read_text("utf-8").count("<script")
+    assert not set(text) & set("\u2028\u202e")
+
+
+@pytest.mark.stores("redis")
+def test_no_password_is_on_the_page(run: CommandLine, redis_url: str, tmp_path: Path) -> None:
+    url = redis_url.replace("://", "://default:sesame@", 1) + f"?namespace={tmp_path.name}"
+    store(url, dict.fromkeys(CAPITAL, "Paris"))
+    (pair,), facts = page_of(run, url, tmp_path / "pairs.html")
+    assert len(shlex.split(pair["approve"])) == 5  # CACHEWRAP_URL says the place
+    assert facts["password"]
+    assert "sesame" not in (tmp_path / "pairs.html").read_text("utf-8")
+    shown = run("suggest", "--meaning", "--url", url).out
+    assert ("set CACHEWRAP_URL" in shown, "sesame" in shown) == (True, False)
+
+
+REFUSED = [
+    pytest.param(["--page", "new.html"], "give it with --meaning", id="of-rules"),
+    pytest.param(["--meaning", "--page", "new.html", "--json"], "not both", id="and-json"),
+    pytest.param(["--meaning", "--page", "new.html", "--judge", "a:b"], "not both", id="and-judge"),
+    pytest.param(["--meaning", "--page", "own.html"], "Replace it?", id="somebody's-own"),
+]
+
+
+@pytest.mark.parametrize(("words", "why"), REFUSED)
+def test_a_page_that_cannot_be_is_refused(
+    run: CommandLine,
+    cassette: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    why: str,
+) -> None:
+    store(cassette, dict.fromkeys(CAPITAL, "Paris"))
+    monkeypatch.chdir(tmp_path)
+    Path("own.html").write_text("<p>My own</p>", "utf-8")
+    done = run("suggest", "--url", cassette, *words)
+    assert (done.status, why in done.err, Path("new.html").exists()) == (2, True, False)
+    assert Path("own.html").read_text("utf-8") == "<p>My own</p>"
+
+
+def test_a_page_is_replaced(run: CommandLine, cassette: str, tmp_path: Path) -> None:
+    store(cassette, dict.fromkeys(CAPITAL, "Paris"))
+    path = tmp_path / "pairs.html"
+    path.write_text("<p>My own</p>", "utf-8")
+    assert len(page_of(run, cassette, path, "--force")[0]) == 1
+    assert page_of(run, cassette, path, "--alike", "1")[0] == []
 
 
 def test_pairs_are_objects_in_python(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from ledger.making import ended, write_run
@@ -153,6 +154,8 @@ def test_a_key_that_needs_rules_is_checked_with_them(
     assert verdicts(run, real) == unchecked
     assert verdicts(run, real, "--same", str(others)) == unchecked
     assert verdicts(run, real, "--same", str(file)) == (0, {"good": 5})
+    named = f"{real}{'&' if '?' in real else '?'}same={quote(str(file))}"
+    assert verdicts(run, named) == (0, {"good": 5})
 
 
 @pytest.mark.parametrize(

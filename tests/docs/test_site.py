@@ -29,6 +29,10 @@ SUBMODULES = """
     cachewrap.integrations.autogen.AutoGenCacheStore
     cachewrap.integrations.opentelemetry.telemetry
     cachewrap.testing.stores.StoreSuite cachewrap.testing.servers.redis_server
+    cachewrap.same.ignore cachewrap.same.replace cachewrap.same.renumber
+    cachewrap.same.in_call_order cachewrap.same.sorted_by_name
+    cachewrap.same.AGENTS cachewrap.same.STEERING
+    cachewrap.suggest.alike cachewrap.suggest.Pair
     cachewrap.stores.base.Store cachewrap.stores.base.Leases cachewrap.ledger.runs.Runs
     cachewrap.ledger.runs.Run cachewrap.ledger.calls.Call cachewrap.ledger.diff.Diff
 """.split()

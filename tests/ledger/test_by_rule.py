@@ -104,7 +104,7 @@ def test_who_joined_the_call_of_another_request_is_among_them(ask: Any) -> None:
     assert (cache.stats.joined, cache.stats.hits_by_rule) == (1, 1)
 
 
-def test_a_hit_that_an_alias_led_to_says_so_and_needed_no_rule(cache: Cache) -> None:
+def test_a_hit_that_an_alias_led_to_is_none_by_rule(cache: Cache) -> None:
     with cache.run("trial"):
         asking.complete("on")
         asked = [asking.complete.cache_key(prompt) for prompt in ("lights on", "on")]

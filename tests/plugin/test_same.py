@@ -72,8 +72,9 @@ def test_a_fixture_goes_before_it_and_a_marker_before_that(project: Project) -> 
     [
         ("def llm_cache_same(tmp_path):\n    return []", "takes no other fixture"),
         ("def llm_cache_same():\n    yield []", "takes no other fixture"),
-        ("def llm_cache_same():\n    return 3", "same= takes a list of rules"),
-        ("def llm_cache_same():\n    return 'none.toml'", "there is no such file in"),
+        ("async def llm_cache_same():\n    return []", "takes no other fixture"),
+        ("def llm_cache_same():\n    return 3", "llm_cache_same: same= takes a list of rules"),
+        ("def llm_cache_same():\n    return 'none.toml'", "there is no such file"),
     ],
 )
 def test_what_is_wrong_fails_the_test(project: Project, fixture: str, says: str) -> None:

@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.cli.survey import Timeline
-from cachewrap.report import MARK, Document, asset, embed, is_report, script, vendored
+from cachewrap.report import (
+    MARK,
+    PAIRS,
+    REPORT,
+    Document,
+    Layout,
+    asset,
+    embed,
+    is_report,
+    script,
+    vendored,
+)
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -69,11 +80,11 @@ class Elements(HTMLParser):
             self.texts.setdefault(self.found[-1][0], []).append(data)
 
 
-def page(title: str = "t", lines: int = 1, text: str = "") -> bytes:
+def page(title: str = "t", lines: int = 1, text: str = "", layout: Layout = REPORT) -> bytes:
     file = io.BytesIO()
-    document = Document(file, title)
+    document = Document(file, title, layout)
     for _ in range(lines):
-        document.add([text], {text: text})
+        document.add([text], {text: text} if layout.renders else None)
     document.finish({"title": text})
     assert document.written == len(file.getvalue())
     return file.getvalue()
@@ -90,15 +101,17 @@ def test_the_title_is_text() -> None:
     assert "".join(told.texts["title"]).strip() == "<b>&amp; \ufffd\ufffd"
 
 
-def test_the_policy_lets_the_two_scripts_and_the_one_style_run() -> None:
-    elements = Elements(page())
+@pytest.mark.parametrize("layout", [REPORT, PAIRS], ids=["report", "pairs"])
+def test_the_policy_lets_its_scripts_and_the_one_style_run(layout: Layout) -> None:
+    scripts = (vendored(), script(REPORT)) if layout is REPORT else (script(PAIRS),)
+    elements = Elements(page(layout=layout))
     (policy,) = (
         attrs["content"] or ""
         for tag, attrs in elements.found
         if attrs.get("http-equiv") == "Content-Security-Policy"
     )
     allowed = {
-        "script-src": (vendored(), script()),
+        "script-src": scripts,
         "style-src": (asset("page.css"),),
     }
     for name, texts in allowed.items():
@@ -108,21 +121,22 @@ def test_the_policy_lets_the_two_scripts_and_the_one_style_run() -> None:
     assert "; img-src data:; " in policy
     assert "; require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert policy.startswith("default-src 'none'; ")
-    scripts = [attrs for tag, attrs in elements.found if tag == "script"]
-    assert [attrs for attrs in scripts if attrs.get("type") != "application/json"] == [{}, {}]
-    written = re.findall(r"<script>(.*?)</script>", page().decode(), re.S)
-    assert written == [vendored(), script()]
+    found = [attrs for tag, attrs in elements.found if tag == "script"]
+    run = [attrs for attrs in found if attrs.get("type") != "application/json"]
+    assert run == [{}] * len(scripts)
+    written = re.findall(r"<script>(.*?)</script>", page(layout=layout).decode(), re.S)
+    assert tuple(written) == scripts
 
 
 def test_the_page_names_no_other_place() -> None:
-    for text in (asset("page.html"), asset("page.css"), script(), vendored()):
+    for text in (asset("page.html"), asset("page.css"), script(), script(PAIRS), vendored()):
         found = set(re.findall(r"(?:https?:)?//[\w.]+/|url\(|@import|\bfetch\b", text))
         assert found <= {"http://www.w3.org/"}
 
 
 def test_its_script_makes_no_markup_and_runs_no_text() -> None:
     refused = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|\bFunction\("
-    assert re.findall(refused, script() + vendored()) == []
+    assert re.findall(refused, script() + script(PAIRS) + vendored()) == []
 
 
 def test_what_is_not_ours_is_what_was_published_under_its_licence() -> None:
@@ -136,7 +150,7 @@ def test_what_is_not_ours_is_what_was_published_under_its_licence() -> None:
 
 @pytest.mark.parametrize("text", ["<script", "</script"])
 def test_no_script_ends_before_its_end(text: str) -> None:
-    assert text not in (script() + vendored()).lower()
+    assert text not in (script() + script(PAIRS) + vendored()).lower()
 
 
 def test_a_page_without_conversations_has_no_renderer() -> None:

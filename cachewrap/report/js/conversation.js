@@ -201,8 +201,6 @@ function conversation(row, words = []) {
   return box;
 }
 
-const notice = (...inside) => el("p", { class: "notice" }, ...inside);
-
 let opened = 0;
 
 /** Opens the row's conversation where `place` puts it, or closes it. */

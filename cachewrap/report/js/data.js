@@ -1,7 +1,4 @@
-// What the page was given: lines, which are read at once, and conversations, which stay text.
-
-const blocksOf = (name) => document.querySelectorAll(`script[data-of="${name}"]`);
-const facts = JSON.parse(blocksOf("facts")[0].textContent);
+// Lines, which are read at once, and conversations, which stay text.
 
 function rowOf([key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample, ruled, element]) {
   return { key, seed, stored, source, model, seconds, asked, told, money, bytes, stream, says, sample, ruled, element };

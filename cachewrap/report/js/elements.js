@@ -39,3 +39,4 @@ function say(node, given) {
   return node;
 }
 const stored = (tag, text, attributes = {}) => say(el(tag, { dir: "auto", ...attributes }), text);
+const notice = (...inside) => el("p", { class: "notice" }, ...inside);

@@ -1,4 +1,4 @@
-// Keys, theme, and the page put together.
+// Keys, and the page put together.
 
 function moveBetweenRows(event, from) {
   const all = [...from.closest("tbody, ol").querySelectorAll(".opener")];
@@ -46,19 +46,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const themeButton = document.getElementById("theme");
-const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-const nameTheme = () => {
-  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
-  drawAgain();
-};
-themeButton.addEventListener("click", () => {
-  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  nameTheme();
-});
-dark.addEventListener("change", nameTheme);
-nameTheme();
+switchThemes(drawAgain);
 
 function heading() {
   const about = [facts.seeds.length ? `seed ${facts.seeds.slice(0, 8).join(", ")}${facts.seeds.length > 8 ? ", …" : ""}` : null,

@@ -2,7 +2,6 @@
 
 const MOST_TOKENS = 20000;
 const DEEPEST = 24;
-const READ_AT_MOST = 60000;
 
 const reader = globalThis.markdownit?.({ html: false, linkify: true, breaks: true, maxNesting: DEEPEST });
 if (reader) {
@@ -88,41 +87,6 @@ function link(href, inside, text, isWithin = false) {
   const a = el("a", { href: unseen(to), rel: "noreferrer noopener", target: "_blank" }, ...inside);
   if (!text.trim()) return [target];
   return [a, target];
-}
-
-let speaking = null;
-
-/** Says to those who listen what a button did. */
-function tell(words) {
-  speaking ??= document.body.appendChild(el("p", { class: "hidden", "aria-live": "polite" }));
-  speaking.textContent = words;
-}
-
-async function copy(text, button) {
-  const name = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = el("textarea", { class: "hidden", "aria-hidden": "true", tabindex: -1 });
-    area.value = text;
-    button.after(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-    button.focus();
-  }
-  button.textContent = "Copied";
-  tell("Copied");
-  setTimeout(() => (button.textContent = name), 1500);
-}
-
-/** Code as it was written, with a button that copies what is seen. */
-function code(text, language = "") {
-  const inside = say(el("code", {}), text.replace(/\n$/, ""));
-  const name = language ? stored("span", language, { class: "language" }) : null;
-  const button = el("button", { type: "button", class: "quiet copy", onclick: () => copy(inside.textContent, button) }, "Copy");
-  return el("div", { class: language ? "code" : "code bare" }, el("div", { class: "code-head" }, name, button),
-    el("pre", { tabindex: 0, role: "region", "aria-label": "Code", dir: "ltr" }, inside));
 }
 
 const BLOCKS = { paragraph: "p", blockquote: "blockquote", bullet_list: "ul", ordered_list: "ol", list_item: "li", thead: "thead", tbody: "tbody", tr: "tr" };
@@ -213,38 +177,3 @@ function markdown(text) {
   return top;
 }
 
-const JSON_PARTS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
-const JSON_DEEPEST = 40;
-const SHORT = 72;
-
-/** Text that is JSON, spread over lines, its numbers and names as they are; null for any other. */
-function pretty(text) {
-  if (!/^\s*[[{]/.test(text) || text.length > READ_AT_MOST) return null;
-  try {
-    JSON.parse(text);
-  } catch {
-    return null;
-  }
-  const line = (depth) => `\n${"  ".repeat(depth)}`;
-  const short = text.length < 2 * SHORT ? spread(text, () => "") : null;
-  return short !== null && short.length <= SHORT ? short : spread(text, line);
-}
-
-function spread(text, line) {
-  let [out, depth, before] = ["", 0, ""];
-  for (const [part] of text.matchAll(JSON_PARTS)) {
-    if (part === "}" || part === "]") {
-      depth--;
-      out += before === "{" || before === "[" ? part : line(depth) + part;
-    } else {
-      if (before === "{" || before === "[") out += line(depth);
-      if (part === "{" || part === "[") depth++;
-      if (depth > JSON_DEEPEST) return null;
-      out += part[0] === '"' ? JSON.stringify(JSON.parse(part)) : part;
-      if (part === ",") out += line(depth) || " ";
-      if (part === ":") out += " ";
-    }
-    before = part;
-  }
-  return out;
-}

@@ -1,6 +1,5 @@
 // The table of conversations: searched, filtered, ordered, a page at a time.
 
-const PAGE = 50;
 const SLICE = 12; // milliseconds of searching at a time
 const ORDERS = {
   "Newest first": (a, b) => b.stored - a.stored,

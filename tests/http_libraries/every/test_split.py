@@ -61,6 +61,15 @@ def test_only_what_is_missing_is_asked(ask: Any, up: Upstream, manner: Any, read
     assert vectors(hit) == vectors(ask(["c", "b", "a", "c"]))
 
 
+def test_a_part_is_never_taken_for_the_request_sent_again(ask: Any, up: Upstream) -> None:
+    with Cache.memory(split=True):
+        ask(["a"], headers={"Idempotency-Key": "k"})
+        ask(["a", "b"], headers={"Idempotency-Key": "k"})
+        ask(["c", "a"], headers={"Content-MD5": "of this body"})
+    keys = [request.headers.get("idempotency-key") for request in up.requests]
+    assert (keys, up.elements) == (["k", None, None], ["a", "b", "c", "a"])
+
+
 def test_an_error_is_what_upstream_says(ask: Any, up: Upstream) -> None:
     with Cache.memory(split=True) as cache:
         ask(["a"])

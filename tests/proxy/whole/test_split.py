@@ -45,6 +45,13 @@ def test_only_what_is_missing_is_asked(proxy: Within, standin: Standin, packed: 
     assert vectors(hit)[::2] == vectors(first)[::-1]
 
 
+def test_a_part_is_never_taken_for_the_request_sent_again(proxy: Within, standin: Standin) -> None:
+    for value in (["a"], ["a", "b"]):
+        embed(proxy, value, "idempotency-key: k")
+    keys = [request.headers.get("idempotency-key") for request in standin.requests]
+    assert (keys, standin.elements) == (["k", None], ["a", "b"])
+
+
 def test_an_error_comes_as_it_was_said(proxy: Within, standin: Standin) -> None:
     embed(proxy, ["a"])
     standin.once(status=429, steady=True)

@@ -199,4 +199,4 @@ def test_a_cache_that_is_gone_is_not_kept(up: Upstream) -> None:
             with Cache.memory():
                 create(up)
         gc.collect()
-        assert len(OPENAI._default._served) <= 1
+        assert len(OPENAI._default._served[1]) <= 1

@@ -228,6 +228,15 @@ def test_an_input_in_the_extra_body_is_what_is_asked(ask: Ask, up: Upstream, cac
     assert vectors(found) == alone(ask, ["c", "a"])
 
 
+def test_a_part_is_never_taken_for_the_request_sent_again(
+    ask: Ask, up: Upstream, cache: Cache
+) -> None:
+    with cache:
+        ask(["a"], extra_headers={"Idempotency-Key": "k"})
+        ask(["a", "b"], extra_headers={"Idempotency-Key": "k"})
+    assert [request.headers.get("idempotency-key") for request in up.requests] == ["k", None]
+
+
 # -- answers of another form, and errors ----------------------------------------------------------
 
 
@@ -425,7 +434,7 @@ def test_modes(ask: Ask, up: Upstream, cache: Cache) -> None:
         ask(["c"], mode="read_only")
         ask(["b", "a"], mode="refresh")
         assert len(vectors(ask(["b", "a"], mode="replay"))) == 2
-        with pytest.raises(ReplayMissError, match=r"not stored: 2 of 3 elements, 0, 2"):
+        with pytest.raises(ReplayMissError, match=r"not stored: 2 of 3 elements, at 0, 2"):
             ask(["c", "a", "d"], mode="replay")
     assert up.elements == ["a", "b", "c", "c", "b", "a"]
 

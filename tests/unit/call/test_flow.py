@@ -27,8 +27,8 @@ from cachewrap.call.flow import (
     keep,
 )
 from cachewrap.call.lease import Pulse
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
-from cachewrap.entry import Entry, Facts, Outcome
+from cachewrap.call.terms import Absent, Exchange, Reply, Terms, wrong_kind
+from cachewrap.entry import Entry, Facts, Kind, Outcome
 from cachewrap.errors import (
     CacheWarning,
     CachewrapError,
@@ -39,6 +39,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.policy import Policy
 from cachewrap.request.key import encode, refresh_name
@@ -167,6 +168,40 @@ def test_upstreams_error_passes_through_and_nothing_is_saved() -> None:
     with pytest.raises(ZeroDivisionError):
         drive.throw(ZeroDivisionError())
     assert drive.reports == []
+
+
+class LedExchange(TextExchange):
+    """`TextExchange` of a key that may have an alias."""
+
+    def load(self, entry: Entry) -> str:
+        if entry.kind is Kind.ALIAS:
+            raise wrong_kind(entry, Kind.TEXT)
+        return super().load(entry)
+
+
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["before", "meanwhile"])
+def test_followers_go_upstream_at_once_where_an_alias_leads_to_what_cannot_be_read(
+    meanwhile: bool,
+) -> None:
+    """Where it was approved meanwhile they look at where it leads."""
+    target = "cd" * 32
+    facts = Facts(1.0, 2.0, source="tests:complete")
+    alias = seal(Kind.ALIAS, Alias(target).packed(), b"", facts)
+    drive = Drive(LedExchange(unreadable=("there",)), single_flight=True)
+    for _ in range(2):  # once more behind the boarding
+        if meanwhile:
+            effect = drive.send(None)
+        else:
+            assert drive.send(alias) == Lookup(target)
+            effect = drive.send(sealed("there"))
+    assert isinstance(effect, Call)
+    boarded = board("here", KEY)
+    assert boarded is not None
+    flight, leads = boarded
+    assert not leads
+    assert isinstance(drive.send("answer"), Save)
+    assert drive.end(drive.send, alias).value == "answer"
+    assert flight.landing is (AGAIN if meanwhile else FAILED)
 
 
 def test_a_store_that_cannot_be_read_is_reported_and_counts_as_absent() -> None:

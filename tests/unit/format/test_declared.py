@@ -83,6 +83,15 @@ def with_section(section: bytes) -> bytes:
     return RAW[: len(EXACT)] + section + struct.pack("<II", crc32(section), len(section))
 
 
+def test_it_takes_no_more_memory_than_an_answer_may() -> None:
+    section = msgspec.msgpack.encode(Declared("r", (("", b""),) * 300_000))
+    with pytest.raises(CorruptEntryError, match="more than the 16,777,216 bytes"):
+        unseal(with_section(section), 2**24)
+    small = Declared("r", (("a", b"8 bytes."),) * 100)
+    raw = seal(*codec.encode("x"), REQUEST, replace(FACTS, declared=small))
+    assert unseal(raw, 100).declared == small
+
+
 @pytest.mark.parametrize(
     "said",
     [3, None, {}, "text", [3], ["r", 3], ["r", [["a"]]], ["r", [[1, b""]]], ["r", [["a", "b"]]]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, Inexact, localcontext
 from typing import Any
 
 import pytest
@@ -242,6 +242,7 @@ def test_what_is_put_together_is_in_the_order_of_the_list() -> None:
         {"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}, "cost": 0.000123},
         {"total_tokens": 2**60, "note": "a", "none": None, "flag": True},
         {"cost": 1e-9, "other": 3.0},
+        {"details": [0.5, 1]},
         {},
         None,
     ],
@@ -254,6 +255,22 @@ def test_what_was_used_is_the_same_after_all(usage: Any) -> None:
     del plain["usage"]
     without = apart(json.dumps(plain).encode(), ["a", "b", "c"])
     assert all("usage" not in json.loads(one) for one in without)
+
+
+@pytest.mark.parametrize("cost", ["1e5000", "-1e999999999", "1e99999999999999999999", "1e-9999"])
+def test_a_number_beyond_all_counting_costs_nothing(cost: str) -> None:
+    body = answer([[1], [2]], usage={"cost": 9, "n": 4}).replace(b"9", cost.encode())
+    found = apart(body, ["a", "b"])
+    assert max(map(len, found)) < 300
+    assert [json.loads(one)["usage"]["n"] for one in found] == [2, 2]
+
+
+def test_the_programs_own_decimals_do_not_matter() -> None:
+    with localcontext(prec=3) as decimals:
+        decimals.traps[Inexact] = True
+        found = apart(answer([[1], [2]], usage={"cost": 0.123457}), ["a", "b"])
+        whole = together(found, [0, 1], 0)
+    assert str(whole["usage"]["cost"]) == "0.123457"
 
 
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 9), min_size=1, max_size=20))

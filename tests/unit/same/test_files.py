@@ -105,7 +105,9 @@ def test_what_is_wrong_is_said(name: str, tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_said(tmp_path: Path) -> None:
     for given, says in (
-        (tmp_path / "none.toml", "there is no such file in"),
+        (tmp_path / "none.toml", "there is no such file$"),
+        ("none.toml", "there is no such file in /"),
+        ("AGENTS", "the ready set is same=AGENTS, from cachewrap.same"),
         (tmp_path, "it is a folder"),
         ("", "it names no file"),
         ("a\0b", "holds no NUL"),
@@ -121,11 +123,10 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
             read_rules(tmp_path / "other")
 
 
-def test_a_function_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_is_imported_from_where_the_file_is(tmp_path: Path) -> None:
     (tmp_path / "my_rules.py").write_text(
         "def plain(request):\n    request['arguments'].pop('run', None)\n    return request\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "rules.toml").write_text("[[rule]]\nfunction = 'my_rules:plain'\n")
     found = read_rules(tmp_path / "rules.toml")
     assert found is not None
