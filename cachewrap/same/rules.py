@@ -156,7 +156,7 @@ class _Ignore(Rule):
             rest.append([number, whole(value) if chosen else value])
             return Taken(value) if chosen else GONE
 
-        for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
+        for number, path in enumerate(self._paths):  # `leave_out` reads it
             before, request = request, path.rewrite(request, leave_out)
             if before is not request and self._many[number]:
                 rest.append(path.places(before))
