@@ -85,6 +85,8 @@ class FunctionRule(Rule):
                 raise TypeError(f"it gave {type(given).__name__} in place of a request")
             if not given:
                 raise ValueError("it gave a request that says nothing")
+            if _STREAM in request:  # the answer of a stream is none to what is no stream
+                given = {**given, _STREAM: request[_STREAM]}
             after = encode(given)
             new = decode_request(after)
         except Exception as error:
@@ -97,6 +99,7 @@ class FunctionRule(Rule):
         return (request, []) if after == before else (new, [before])
 
 
+_STREAM: Final = "stream"
 _LATER: Final = (
     inspect.iscoroutinefunction,
     inspect.isgeneratorfunction,

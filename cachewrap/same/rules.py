@@ -30,6 +30,7 @@ from cachewrap.same.steps import (
     opened,
     texts_before,
     texts_changed,
+    whole,
     with_items,
 )
 
@@ -124,7 +125,7 @@ class _Ignore(Rule):
     left out makes the second one no first.
     """
 
-    __slots__ = ("_chosen", "_paths")
+    __slots__ = ("_chosen", "_many", "_paths")
 
     def __init__(self, paths: list[Path]) -> None:
         for path in paths:
@@ -135,6 +136,7 @@ class _Ignore(Rule):
                 )
         paths = [*{path.text: path for path in paths}.values()]
         self._paths = sorted(paths, key=lambda path: path.text)
+        self._many = [path.is_many for path in self._paths]
         texts = [path.text for path in self._paths]
         super().__init__(_call("ignore", texts), ["ignore", texts])
         chosen = len(paths) > 1 and any(path.is_chosen for path in paths)
@@ -151,12 +153,12 @@ class _Ignore(Rule):
         def leave_out(value: Any) -> Any:
             if type(value) is Taken:
                 return value
-            rest.append([number, value])
+            rest.append([number, whole(value) if chosen else value])
             return Taken(value) if chosen else GONE
 
-        for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
+        for number, path in enumerate(self._paths):  # `leave_out` reads it
             before, request = request, path.rewrite(request, leave_out)
-            if before is not request and path.is_many:
+            if before is not request and self._many[number]:
                 rest.append(path.places(before))
         if rest:
             for path in chosen:

@@ -112,6 +112,15 @@ def opened(value: Any) -> Any:
     return value.value if type(value) is Taken else value
 
 
+def whole(value: Any) -> Any:
+    """A value as it was before a rule was done with anything in it."""
+    if type(value) is dict:
+        return {name: whole(inner) for name, inner in value.items()}
+    if type(value) is list:
+        return [whole(inner) for inner in value]
+    return whole(value.value) if type(value) is Taken else value
+
+
 def member(value: Any, name: str) -> Any:
     """The member of an object, whatever form it has; None where there is none."""
     if type(value) is not dict:
@@ -213,7 +222,7 @@ def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> A
         return value
     if kind is list:
         return _in_list(value, step, steps, at, change)
-    return value
+    return rewritten(value, steps, at + 1, change) if step is ANY else value
 
 
 def _in_list(

@@ -121,6 +121,65 @@ def test_plain_http_comes_to_the_same_key(up: Upstream) -> None:
     assert (up.calls, cache.stats.hits_by_rule) == (1, 3)
 
 
+def messages_alone(request: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": request["body"]["messages"]}
+
+
+def test_a_stream_stays_one_whatever_a_function_leaves(up: Upstream) -> None:
+    with Cache.memory(same=[messages_alone]) as cache, patch_openai():
+        for stream in (False, True) * 3:
+            create(up, stream=stream, user=str(stream))
+    assert (up.calls, cache.stats.hits, cache.stats.errors) == (2, 4, 0)
+
+
+HI = [{"role": "user", "content": "on 2026-11-29, at 0x7f7f7f7f7f"}]
+CALLED = [
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            for one in "ab"
+        ],
+    },
+    *({"role": "tool", "tool_call_id": one, "content": one} for one in "ba"),
+]
+BODIES: list[dict[str, Any]] = [
+    {"messages": HI, "metadata": {"": "1", "$": "2", "a.b": "3", "!x": "4", "n": 2**70}},
+    {"messages": HI, "metadata": {"!x": "2026-11-29"}, "user": "u", "temperature": 1.0},
+    {"messages": [*HI, *CALLED], "logit_bias": {"1": -100}},
+    {"messages": HI, "more": {"l": [{"n": None, "x": 1}, {"n": 1.5, "x": 2}], "t": [[["a"]]]}},
+    {"messages": HI, "tools": [{"type": "function", "function": {"name": name, "parameters": {
+        "properties": {"!tuple": {"type": "string"}, **more},
+    }}} for name, more in (("z", {"x": {}}), ("a", {}))]},
+]  # fmt: skip
+OF_ALL_KINDS = [
+    ignore("metadata.*", "more.l[n=null].x", "more.l[0]", "messages[-1].name"),
+    ignore("tools[*].function.parameters.properties.x", "headers.*", "more.l[n!=1.5]"),
+    replace(r"\d\d", "N", numbered=True),
+    replace("a", "b", where=["messages[*].content", "tools", "$.body.more"]),
+    *AGENTS,
+]
+
+
+def test_every_way_comes_to_the_same_key(up: Upstream) -> None:
+    name = "httpx" if importlib.util.find_spec("httpx") else "httpx2"
+    http = importlib.import_module(name)
+    client = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
+    for body in BODIES:
+        before = up.calls
+        own = {name: value for name, value in body.items() if name != "more"}
+        extra = {"more": body["more"]} if "more" in body else None
+        hosts = ["127.0.0.1:*"]
+        with Cache.memory(same=OF_ALL_KINDS) as cache, patch_openai(), patch_httpx(hosts=hosts):
+            for _ in range(3):
+                client.chat.completions.create(model="m", extra_body=extra, **own)
+            client.chat.completions.with_raw_response.create(model="m", extra_body=extra, **own)
+            http.post(f"{up.base_url}/chat/completions", json={"model": "m", **body})
+        assert (up.calls - before, cache.stats.hits) == (1, 4), body
+        assert not cache.stats.hits_by_rule  # the very same was asked
+
+
 def test_rules_may_stand_in_a_file(up: Upstream, tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text("[[rule]]\nignore = 'user'\n")
     with Cache.memory(), patch_all(same=tmp_path / "rules.toml"):

@@ -122,6 +122,16 @@ EQUAL: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         call(l=[{"n": 1, "x": {"y": 1}}, {"n": 2}]),
         call(l=[{"x": 2, "n": 1}]),
     ),
+    "an object, and what is in it": (
+        ignore("o[n=1]", "o.text", "o[n=2].n"),
+        call(o={"n": 1, "text": "\ud800", "!more": {"x": 2**70}}),
+        call(o={"n": 1}),
+    ),
+    "texts of an object, and one of them": (
+        replace(r"\d", "0", where=["o.a", "o[n=1]", "o[n=1].b", "o"]),
+        call(o={"n": 1, "a": "1", "b": ["2"], "!c": "\ud8003"}),
+        call(o={"n": 1, "a": "4", "b": ["5"], "!c": "\ud8006"}),
+    ),
     "texts at places of several paths": (
         replace("ab", "", where=["l[1].x", "l[*]", "l[n=1]", "l[n=1].x", "l[1].y"]),
         call(l=["1ab", {"x": "1ab", "y": ["ab"], "n": 1}]),
@@ -758,6 +768,8 @@ def test_what_is_equal_is_equal_before_or_told_apart(first: Any, second: Any, da
                 replace("a|b1", "b", where="a[id=a|b].id"),
                 replace("a|b1", "b", where="a[*].b"),
                 ignore("a[0]", "a[-1]", "a[id=a].id", "b.*"),
+                ignore("*.id", "a[*]", "a[id=null]"),
+                replace("a|b1", "aa", where=["a[id=null]", "a[*].b", "a", "b", "a[id=null].b"]),
                 replace("[ab]", "7"),
             ),
             *(renumber("*.id", "a[*]", "b"), renumber("a"), sorted_by_name("a"), in_call_order),
