@@ -51,6 +51,11 @@ class FunctionRule(Rule):
             )
         form: list[Any] = ["function", name]
         chain = layers(function)
+        if len(chain) > 1:
+            raise ConfigurationError(
+                f"same= has {name}, which a decorator wraps: what that does is not in the key; "
+                "give the function itself"
+            )
         self._constants = Constants(chain)
         try:
             form.append(fingerprint(function) if code is None else code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -200,6 +200,15 @@ def test_a_function_needs_a_name() -> None:
     for given in (lambda request: request, partial(lower), object()):
         with pytest.raises(ConfigurationError, match=r"no name|list of rules"):
             Cache.memory(same=[given])  # type: ignore[list-item]
+
+
+def test_a_function_stands_as_it_is_written() -> None:
+    @wraps(lower)
+    def wrapper(request: dict[str, Any]) -> dict[str, Any]:
+        return {**lower(request), "model": "any"}
+
+    with pytest.raises(ConfigurationError, match="a decorator wraps"):
+        Cache.memory(same=[wrapper])
 
 
 class Rulebook:
