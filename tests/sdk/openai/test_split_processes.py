@@ -27,7 +27,7 @@ from sdk.openai.lists_elsewhere import FAILED
 
 _WORKER = Path(__file__).with_name("lists_elsewhere.py")
 
-INTERLEAVINGS = 10_000 if many(4) == 4 else 240
+INTERLEAVINGS = 10_000 if many(4) == 4 else 120
 """Of which each store has a third."""
 
 TEXTS = ("a", "b", "c", "ä b", "世界🌍")
