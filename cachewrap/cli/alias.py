@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from typing import Any, Final
 import click
 
 from cachewrap.cli.entries import Row, Skipped, dry_run_option, find_one, read_row, wanted_rows
-from cachewrap.cli.guess import keys_and_places, places_alone
+from cachewrap.cli.guess import keys_and_places, meant_command, places_alone
 from cachewrap.cli.places import Place, Where, is_encrypted, json_option, where_beside
 from cachewrap.cli.text import json_line, one_line, table, terminal_width
 from cachewrap.entries.aliases import add_alias, remove_alias
@@ -46,10 +45,8 @@ class _Alias(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
         if word not in _COMMANDS and not word.startswith("-"):
-            close = difflib.get_close_matches(word.lower(), _COMMANDS, 1, 0.6)
-            whole = " ".join(args)
-            known = _ALIKE.get(word.lower()) or (close[0] if close else "")
-            meant = known or (f"add {whole}" if len(args) > 1 else f"ls {whole}")
+            guessed = f"{'add' if len(args) > 1 else 'ls'} {' '.join(args)}"
+            meant = meant_command(word, _COMMANDS, _ALIKE) or guessed
             ctx.fail(f"No such command {word!r}: did you mean cachewrap alias {meant}?")
         return super().resolve_command(ctx, args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -260,6 +260,18 @@ def _whole(name: str) -> str:
     """The folder of all cassettes that a folder of some is in, else the name itself."""
     parts = name.split(os.sep)
     return os.sep.join(parts[: parts.index(_CASSETTES) + 1]) if _CASSETTES in parts else name
+
+
+def meant_command(word: str, commands: Iterable[str], others: Mapping[str, str]) -> str:
+    """What is meant by a word that is no command of a group; "" where nothing is near.
+
+    Args:
+        word: as it was typed.
+        commands: those that there are.
+        others: what other tools call them.
+    """
+    close = difflib.get_close_matches(word.lower(), commands, 1, 0.6)
+    return others.get(word.lower()) or (close[0] if close else "")
 
 
 def _alike(name: str, word: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from collections.abc import Iterable
@@ -14,7 +13,12 @@ import click
 
 from cachewrap.cli.entries import dry_run_option
 from cachewrap.cli.export import Table, opened_anew
-from cachewrap.cli.guess import places_alone, run_file_and_places, runs_and_places
+from cachewrap.cli.guess import (
+    meant_command,
+    places_alone,
+    run_file_and_places,
+    runs_and_places,
+)
 from cachewrap.cli.kept_runs import (
     NONE,
     Kept,
@@ -99,9 +103,7 @@ class _Runs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
         if word not in _COMMANDS and not word.startswith("-"):
-            close = difflib.get_close_matches(word.lower(), _COMMANDS, 1, 0.6)
-            whole = " ".join(args)
-            meant = _ALIKE.get(word.lower()) or (close[0] if close else f"show {whole}")
+            meant = meant_command(word, _COMMANDS, _ALIKE) or f"show {' '.join(args)}"
             meant = meant if meant.startswith("cachewrap") else f"cachewrap runs {meant}"
             ctx.fail(f"No such command {word!r}: did you mean {meant}?")
         return super().resolve_command(ctx, args)
