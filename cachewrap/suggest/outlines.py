@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -172,12 +171,8 @@ def _of_body(name: str, value: Any) -> Iterator[Piece]:
     path = dotted("", name)
     if name in _IN_BODIES or _TRACKS.fullmatch(name):
         yield Piece(path, Zone.TRACKS, value)
-    elif name in _CONVERSATIONS:
-        yield from _conversation(path, value)
-    elif name in _STEERING:
-        yield Piece(path, Zone.STEERS, value)
-    elif name in _TOOLS:
-        yield Piece(path, Zone.DESCRIBES, value)
+    elif (known := _of_known(path, name, value)) is not None:
+        yield from known
     elif name in _SPOKEN:
         yield Piece(path, Zone.SAID, value)
     elif _MAY_TRACK.fullmatch(name):
@@ -186,17 +181,22 @@ def _of_body(name: str, value: Any) -> Iterator[Piece]:
         yield Piece(path, Zone.EXACT, value)
 
 
+def _of_known(path: str, name: str, value: Any) -> Iterable[Piece] | None:
+    """What is told by its name alone, in a body and among arguments; None for anything else."""
+    if name in _CONVERSATIONS:
+        return _conversation(path, value)
+    if name in _STEERING:
+        return (Piece(path, Zone.STEERS, value),)
+    return (Piece(path, Zone.DESCRIBES, value),) if name in _TOOLS else None
+
+
 def _of_argument(path: str, name: str, value: Any, room: int) -> Iterator[Piece]:
     if _MAY_TRACK.fullmatch(name) or _MAY_BE_LOOKED_UP.fullmatch(name):
         yield Piece(path, Zone.MAY_TRACK, value)
     elif _TRACKS.fullmatch(name):
         yield Piece(path, Zone.TRACKS, value)
-    elif name in _CONVERSATIONS:
-        yield from _conversation(path, value)
-    elif name in _STEERING:
-        yield Piece(path, Zone.STEERS, value)
-    elif name in _TOOLS:
-        yield Piece(path, Zone.DESCRIBES, value)
+    elif (known := _of_known(path, name, value)) is not None:
+        yield from known
     elif type(value) is dict and room and not any(map(is_tag, value)):
         yield Piece(path, Zone.EXACT, None)  # what has no members is told from what is missing
         for inner in sorted(value):
@@ -337,9 +337,3 @@ def _left(value: Any, zone: Zone, looked: bool) -> tuple[Any, Any]:
             return certain, certain
         return certain, {name: other for name, (_, other) in found.items()}
     return value, value
-
-
-@lru_cache(maxsize=4096)
-def is_described(path: str) -> bool:
-    """Whether a path ends at the description of a tool itself."""
-    return path.rpartition(".")[2] == "description"
